@@ -1,0 +1,1 @@
+"""Candlewick's steps: one script per entry point, and the rooms they are built from."""

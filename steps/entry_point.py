@@ -1,0 +1,167 @@
+"""What all entry points share: parameters from the command line, a run, and a clean end."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from steps.tracking.mlflow_logger import MLflowLogger
+from steps.tracking.project import read_run, step_tags
+from steps.tracking.settings import redact
+
+PLACEHOLDERS = ("latest", "auto")
+"""Values that stand for an ID until a step has found it."""
+
+
+class StepParams(BaseModel):
+    """A step's parameters: the one place where their names, types, defaults and limits stand."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
+    )
+
+
+Params = TypeVar("Params", bound=StepParams)
+
+
+class ParameterError(ValueError):
+    """A parameter is unknown, or its value is not allowed."""
+
+
+class Stopped(SystemExit):
+    """The process was asked to stop (SIGTERM)."""
+
+    def __str__(self) -> str:
+        return "the process was asked to stop (SIGTERM)"
+
+
+def say(message: str) -> None:
+    """Tell the person at the terminal."""
+    print(message, flush=True)  # noqa: T201
+
+
+def parse_params(params_type: type[Params], arguments: Sequence[str]) -> Params:
+    """Read ``--name value`` or ``--name=value`` arguments.
+
+    Raises
+    ------
+    ParameterError
+        If a name is unknown or a value not allowed; one line that names all of them.
+    """
+    parser = _Parser(
+        prog=f"python -m steps.{Path(sys.argv[0]).stem}",
+        description=(params_type.__doc__ or "").partition("\n")[0],
+        allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    for name, field in params_type.model_fields.items():
+        parser.add_argument(
+            f"--{name}", default=field.default, help=(field.description or "").replace("%", "%%")
+        )
+    known, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise ParameterError(_unknown_parameter(unknown[0], params_type))
+    try:
+        return params_type.model_validate(vars(known))
+    except ValidationError as error:
+        raise ParameterError(describe(error)) from None
+
+
+def describe(error: ValidationError) -> str:
+    """Put a validation error in one line."""
+    return "; ".join(
+        f"{'.'.join(map(str, each['loc']))}={each['input']!r}: {each['msg'].lower()}"
+        for each in error.errors(include_url=False)
+    )
+
+
+def _unknown_parameter(argument: str, params_type: type[StepParams]) -> str:
+    name = argument.lstrip("-").partition("=")[0]
+    names = list(params_type.model_fields)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+    return f"unknown parameter {name}: {hint}"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ParameterError(message)
+
+
+@contextmanager
+def open_step(step: str, params: StepParams) -> Iterator[MLflowLogger]:
+    """Open a step's run, a child where a run is active, with its parameters logged.
+
+    A parameter that only stands for an ID is left for :func:`log_resolved`.
+    """
+    with MLflowLogger(run_name=step, tags=step_tags(step)) as logger:
+        given = params.model_dump()
+        logger.log_params(**{k: v for k, v in given.items() if v not in PLACEHOLDERS})
+        yield logger
+
+
+def log_resolved(logger: MLflowLogger, **ids: str) -> None:
+    """Record the IDs that ``latest`` or ``auto`` stood for, as parameters and tags.
+
+    Where ``mlflow run`` has recorded the parameter as it was typed, the tag alone tells.
+    """
+    recorded = read_run(logger.client, logger.run_id).params
+    logger.log_params(**{k: v for k, v in ids.items() if recorded.get(k) not in PLACEHOLDERS})
+    logger.set_tags(**ids)
+
+
+def run_step(
+    step: str, function: Callable[[Any, MLflowLogger], object], params_type: type[StepParams]
+) -> NoReturn:
+    """Be the step's command: parse, run, and leave with 0, or with one line and another status.
+
+    Parameters
+    ----------
+    step : str
+        The entry point's name in ``MLproject``.
+    function : callable
+        Takes the parameters and the logger of its open run.
+    params_type : type of StepParams
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        try:
+            params = parse_params(params_type, sys.argv[1:])
+        except ParameterError as error:
+            _fail_prepared_run(error)
+            raise
+        with open_step(step, params) as logger:
+            function(params, logger)
+    except KeyboardInterrupt:
+        leave_with(f"candlewick {step} failed: interrupted", status=130)
+    except Stopped as stop:
+        leave_with(f"candlewick {step} failed: {stop}", status=143)
+    except Exception as error:
+        leave_with(f"candlewick {step} failed: {str(error) or type(error).__name__}", status=1)
+    sys.exit(0)
+
+
+def _stop(signum: int, frame: FrameType | None) -> NoReturn:
+    raise Stopped(143)
+
+
+def leave_with(message: str, *, status: int) -> NoReturn:
+    """End the process with one line on standard error."""
+    print(redact(message), file=sys.stderr, flush=True)  # noqa: T201
+    sys.exit(status)
+
+
+def _fail_prepared_run(error: Exception) -> None:
+    """Tell the run that ``mlflow run`` prepared why it will never start."""
+    if "MLFLOW_RUN_ID" in os.environ:
+        MLflowLogger().fail(error)

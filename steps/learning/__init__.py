@@ -1,0 +1,1 @@
+"""Snapshots to models and scores: pure."""

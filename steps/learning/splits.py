@@ -1,0 +1,269 @@
+"""Train, validation and test windows by date, without a label reaching across a boundary."""
+
+import math
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Rows = NDArray[np.intp]
+Dates = NDArray[np.datetime64]
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window of a split, as it is after purging."""
+
+    first_date: date
+    last_date: date
+    rows: int
+
+
+@dataclass(frozen=True, eq=False)
+class DateSplit:
+    """Rows of a table, dealt into three windows that follow one another in time.
+
+    Attributes
+    ----------
+    train, validation, test : ndarray of intp
+        Positions of the rows in the table, ascending.
+    windows : dict of str to Window
+        First date, last date and number of rows kept, by window name.
+    purged : int
+        Labelled rows left out because their label became known too late.
+    embargo : int
+        Dates kept free between two windows.
+    """
+
+    train: Rows
+    validation: Rows
+    test: Rows
+    windows: dict[str, Window]
+    purged: int
+    embargo: int
+
+    def describe(self, symbols: ArrayLike | None = None) -> dict[str, Any]:
+        """Say which dates went where, ready for JSON.
+
+        Parameters
+        ----------
+        symbols : array-like of str, shape (n_rows,), optional
+            The table's symbol column; with it, each window counts its symbols.
+        """
+        described: dict[str, Any] = {}
+        for name, window in self.windows.items():
+            described[name] = {
+                "first_date": window.first_date.isoformat(),
+                "last_date": window.last_date.isoformat(),
+                "rows": window.rows,
+            }
+            if symbols is not None:
+                inside = np.asarray(symbols, dtype=object)[getattr(self, name)]
+                described[name]["symbols"] = len(set(inside.tolist()))
+        return {**described, "purged_rows": self.purged, "embargo": self.embargo}
+
+
+def purged_split(
+    dates: ArrayLike,
+    label_known_at: ArrayLike,
+    *,
+    validation_size: float,
+    test_size: float,
+    embargo: int,
+) -> DateSplit:
+    """Split rows by date, and drop those whose label looks into the next window.
+
+    The calendar is every date with at least one known label, in order. Its last dates are
+    the test window, the dates before them validation, the rest train. A row stays in train
+    only if its label was known strictly before the date that lies `embargo` calendar dates
+    before validation begins; likewise for validation and test. Rows of one date never part,
+    and rows without a known label are in no window.
+
+    Parameters
+    ----------
+    dates : array-like of datetime64, shape (n_rows,)
+        The date of each row; any order, any number of symbols per date.
+    label_known_at : array-like of datetime64, shape (n_rows,)
+        The date on which each row's label became known; NaT where it is not known yet.
+    validation_size, test_size : float
+        Share of the calendar's dates, above 0 and below 1; rounded up to whole dates.
+    embargo : int
+        Dates, 0 or more.
+
+    Raises
+    ------
+    ValueError
+        When a parameter is out of range, a label is known before its own row, or a window
+        would be empty.
+
+    References
+    ----------
+    M. López de Prado, *Advances in Financial Machine Learning*, Wiley 2018, chapter 7.
+
+    Examples
+    --------
+    Eight days of one symbol; each label is known on the next day. Days 7 and 8 are test,
+    days 5 and 6 validation, days 1 to 4 train. Day 4 is purged, for its label is known on
+    day 5, when validation begins; so is day 6, whose label is known on day 7.
+
+    >>> days = [f"2024-01-0{day}" for day in range(1, 10)]
+    >>> sizes = {"validation_size": 0.25, "test_size": 0.25}
+    >>> split = purged_split(days[:8], days[1:], **sizes, embargo=0)
+    >>> split.train.tolist(), split.validation.tolist(), split.test.tolist(), split.purged
+    ([0, 1, 2], [4], [6, 7], 2)
+
+    With an embargo of one date the label of a train row must be known before day 4. In
+    validation day 5 would have to be known before day 6, so this table is too short:
+
+    >>> purged_split(days[:8], days[1:], **sizes, embargo=1)
+    Traceback (most recent call last):
+    ...
+    ValueError: The validation window is empty: with 8 labelled dates and an embargo of 1, ...
+    """
+    day, known = _as_dates(dates, "dates"), _as_dates(label_known_at, "label_known_at")
+    _check_parameters(day, known, validation_size, test_size, embargo)
+    calendar = labelled_calendar(day, known)
+    n_test, n_validation = (_share(size, len(calendar)) for size in (test_size, validation_size))
+    n_train = len(calendar) - n_test - n_validation
+    if n_train < 1:
+        raise ValueError(
+            f"{len(calendar)} labelled dates less {n_validation} for validation and {n_test} for "
+            "test leave no date to train on. Lower validation_size or test_size, or bring a "
+            "longer price history."
+        )
+    starts = {"validation": calendar[n_train], "test": calendar[n_train + n_validation]}
+
+    labelled = ~np.isnat(known)
+    is_test = labelled & (day >= starts["test"])
+    is_validation = labelled & (day >= starts["validation"]) & ~is_test
+    is_train = labelled & (day < starts["validation"])
+    rows = {
+        "train": purge(
+            np.flatnonzero(is_train), known, embargo_start(calendar, starts["validation"], embargo)
+        ),
+        "validation": purge(
+            np.flatnonzero(is_validation), known, embargo_start(calendar, starts["test"], embargo)
+        ),
+        "test": np.flatnonzero(is_test),
+    }
+    for name, kept in rows.items():
+        if not len(kept):
+            raise ValueError(
+                f"The {name} window is empty: with {len(calendar)} labelled dates and an embargo "
+                f"of {embargo}, no label of it is known before the next window's embargo begins. "
+                "Lower the embargo or the horizon, change the window sizes, or bring a longer "
+                "price history."
+            )
+    check_no_leak(day, known, rows["train"], rows["validation"], embargo)
+    check_no_leak(day, known, rows["validation"], rows["test"], embargo)
+    return DateSplit(
+        **rows,
+        windows={name: _window(day[kept]) for name, kept in rows.items()},
+        purged=int(labelled.sum()) - sum(len(kept) for kept in rows.values()),
+        embargo=embargo,
+    )
+
+
+def labelled_calendar(dates: Dates, label_known_at: Dates) -> Dates:
+    """Return the dates with at least one known label, each once, in order."""
+    return np.unique(dates[~np.isnat(label_known_at)])
+
+
+def embargo_start(calendar: Dates, first_date: np.datetime64, embargo: int) -> np.datetime64:
+    """Return the date that lies `embargo` calendar dates before a window's first date.
+
+    Raises
+    ------
+    ValueError
+        When the calendar does not reach back that far.
+    """
+    position = int(np.searchsorted(calendar, first_date)) - embargo
+    if position < 0:
+        raise ValueError(
+            f"An embargo of {embargo} dates reaches back beyond the first labelled date "
+            f"({calendar[0]}) when the next window begins on {first_date}. Lower the embargo, or "
+            "bring a longer price history."
+        )
+    return np.datetime64(calendar[position])
+
+
+def purge(rows: Rows, label_known_at: Dates, boundary: np.datetime64) -> Rows:
+    """Keep the rows whose label was known strictly before `boundary`."""
+    return rows[label_known_at[rows] < boundary]
+
+
+def check_no_leak(
+    dates: Dates, label_known_at: Dates, earlier: Rows, later: Rows, embargo: int
+) -> None:
+    """Refuse two windows of which the earlier one knows something of the later one.
+
+    Asked of the finished windows rather than of the way they were made, so that a mistake
+    in the making cannot hide here.
+
+    Raises
+    ------
+    RuntimeError
+        Naming the first row at fault.
+    """
+    first_date = dates[later].min()
+    boundary = embargo_start(labelled_calendar(dates, label_known_at), first_date, embargo)
+    known = label_known_at[earlier]
+    for wrong, what in (
+        (np.isnat(known), "has no known label"),
+        (~(known < boundary), "has a label known too late"),
+        (dates[earlier] >= first_date, "is not dated before the later window"),
+    ):
+        if wrong.any():
+            row = int(earlier[np.argmax(wrong)])
+            raise RuntimeError(
+                f"Look-ahead in the split: row {row} of {dates[row]}, label known at "
+                f"{label_known_at[row]}, {what}; the later window begins on {first_date} and its "
+                f"embargo on {boundary}. Nothing was learnt from it. Please report this."
+            )
+
+
+def _as_dates(values: ArrayLike, name: str) -> Dates:
+    try:
+        return np.asarray(values, dtype="datetime64[s]")
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must hold dates without a time zone (datetime64), not {values!r:.80}."
+        ) from error
+
+
+def _check_parameters(
+    day: Dates, known: Dates, validation_size: float, test_size: float, embargo: int
+) -> None:
+    for name, size in (("validation_size", validation_size), ("test_size", test_size)):
+        if not 0 < size < 1:
+            raise ValueError(f"{name} must be above 0 and below 1, a share of the dates: {size}.")
+    if embargo < 0:
+        raise ValueError(f"embargo must be 0 dates or more, not {embargo}.")
+    if day.shape != known.shape or day.ndim != 1:
+        raise ValueError(
+            "dates and label_known_at must be two columns of one table, but have the shapes "
+            f"{day.shape} and {known.shape}."
+        )
+    if np.isnat(day).any():
+        raise ValueError(f"Row {int(np.argmax(np.isnat(day)))} has no date.")
+    if np.isnat(known).all():
+        raise ValueError("No row has a known label. Bring a price history longer than the horizon.")
+    early = known <= day
+    if early.any():
+        row = int(np.argmax(early))
+        raise ValueError(
+            f"Row {row} of {day[row]} has its label known at {known[row]}, not after its own "
+            "date: such a label does not lie ahead. Recompute label_known_at."
+        )
+
+
+def _share(size: float, n_dates: int) -> int:
+    # Rounded first: 0.07 * 100 is 7.000000000000001 in binary, and 7 dates are meant.
+    return math.ceil(round(size * n_dates, 9))
+
+
+def _window(days: Dates) -> Window:
+    first, last = (day.astype("datetime64[D]").item() for day in (days.min(), days.max()))
+    return Window(first_date=first, last_date=last, rows=len(days))

@@ -1,0 +1,1 @@
+"""Prices to features, labels and snapshots: pure, no MLflow, no clock."""

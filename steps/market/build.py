@@ -1,0 +1,95 @@
+"""Prices in, feature snapshot out; and what must be equal for two snapshots to be equal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from steps.market.bars import symbol_runs
+from steps.market.feature_set import FeatureSet, compute_features
+from steps.market.labels import label_definition, label_direction
+from steps.market.snapshot import FeatureSnapshot, make_snapshot
+
+_LIBRARIES: Final = ("numpy", "pandas", "pyarrow", "TA-Lib")
+
+
+def build_snapshot(prices: pd.DataFrame, feature_set: FeatureSet, horizon: int) -> FeatureSnapshot:
+    """Compute features and labels and take their snapshot.
+
+    Parameters
+    ----------
+    prices : DataFrame, shape (n_rows, 7)
+        As `load_prices` returns it: checked, sorted by symbol and date.
+    feature_set : FeatureSet
+    horizon : int
+        Trading days the label looks ahead, at least 1.
+
+    Returns
+    -------
+    FeatureSnapshot
+        One row per symbol and date from the end of the longest look-back on, those whose label is
+        not known yet included.
+
+    Raises
+    ------
+    ValueError
+        If the prices are unsorted, a feature is not finite or `horizon` is less than 1.
+    """
+    features = compute_features(prices, feature_set)
+    labels = label_direction(prices, horizon)
+    starts, lengths = symbol_runs(prices)
+    warm = np.arange(len(prices)) - np.repeat(starts, lengths) >= feature_set.lookback
+    for name in ("direction", "label_known_at"):
+        features[name] = labels[name].array[warm]
+    return make_snapshot(
+        features,
+        feature_set=feature_set.name,
+        version=feature_set.version,
+        label=label_definition(horizon),
+    )
+
+
+def ingredients(prices_sha256: str, feature_set: FeatureSet, horizon: int) -> dict[str, Any]:
+    """Return all that decides what a snapshot will hold.
+
+    Parameters
+    ----------
+    prices_sha256 : str
+        `PriceFiles.fingerprint` of the prices.
+    feature_set : FeatureSet
+    horizon : int
+
+    Returns
+    -------
+    dict
+        JSON-able: prices, feature set and version, horizon, a hash of this room's code, and the
+        versions of Python and the libraries that compute.
+    """
+    return {
+        "prices_sha256": prices_sha256,
+        "feature_set": feature_set.name,
+        "version": feature_set.version,
+        "horizon": horizon,
+        "code_sha256": _hash_code(Path(__file__).parent),
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "python": ".".join(platform.python_version_tuple()[:2]),
+    }
+
+
+def feature_key(ingredients: dict[str, Any]) -> str:
+    """Return the SHA-256 of the ingredients: snapshots with equal keys need not be made twice."""
+    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+
+
+def _hash_code(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.py")):
+        digest.update(f"{file.name}\0".encode() + file.read_bytes())
+    return digest.hexdigest()

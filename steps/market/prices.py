@@ -1,0 +1,140 @@
+"""Loads daily prices: any number of CSV or Parquet files in, one checked table out."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from steps.market.price_checks import ParsedFile, check_together, check_values, merge_symbols
+from steps.market.price_columns import parse_file
+from steps.market.price_files import SAMPLE, PriceFiles, open_prices
+from steps.market.price_report import PriceError, Problems, counted, first_of
+from steps.market.price_tables import read_raw
+
+__all__ = [
+    "SAMPLE",
+    "PriceError",
+    "PriceFiles",
+    "Prices",
+    "load_prices",
+    "open_prices",
+    "read_prices",
+]
+
+_PRICES = ("open", "high", "low", "close")
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Checked prices.
+
+    Attributes
+    ----------
+    table : DataFrame, shape (n_rows, 7)
+        Columns ``date`` (datetime64[s], midnight, no time zone), ``symbol`` (str) and ``open,
+        high, low, close, volume`` (float64), adjusted for splits and dividends where the files
+        say how. Sorted by symbol, then date; nothing is missing.
+    dropped : mapping of str to int
+        Symbols left out because they have too few rows, and how many they have.
+    """
+
+    table: pd.DataFrame
+    dropped: Mapping[str, int]
+
+
+def load_prices(source: str | os.PathLike[str], *, min_rows: int = 1) -> Prices:
+    """Find, read, check and adjust prices.
+
+    Parameters
+    ----------
+    source : str or path
+        "sample", a file, a folder, a glob or a URL: see `open_prices`.
+    min_rows : int, default 1
+        Symbols with fewer rows are left out.
+
+    Returns
+    -------
+    Prices
+
+    Raises
+    ------
+    PriceError
+        With one report of everything that is wrong in all files.
+    """
+    with open_prices(source) as files:
+        return read_prices(files, min_rows=min_rows)
+
+
+def read_prices(files: PriceFiles, *, min_rows: int = 1) -> Prices:
+    """Read, check and adjust prices from files at hand.
+
+    Each file is long: one row per symbol and day, in any order, with the columns ``date, symbol,
+    open, high, low, close, volume`` and perhaps ``adj_close``; others are ignored. With
+    ``adj_close``, prices are multiplied by ``adj_close / close`` and volume is divided by it;
+    without, they are taken to be adjusted already.
+
+    Parameters
+    ----------
+    files : PriceFiles
+    min_rows : int, default 1
+        Symbols with fewer rows are left out.
+
+    Returns
+    -------
+    Prices
+        The same for any order of rows, partition into files, and format.
+
+    Raises
+    ------
+    PriceError
+        With one report of everything that is wrong in all files, or if all symbols are too short.
+    """
+    problems = Problems()
+    parsed = []
+    for path, name in zip(files.paths, files.names, strict=True):
+        raw = read_raw(path, name, problems)
+        if raw is not None:
+            parsed.append(parse_file(raw, problems))
+            check_values(parsed[-1], problems)
+    if parsed:
+        check_together(parsed, problems)
+    problems.raise_if_any()
+    return _without_short(_to_table(parsed), min_rows)
+
+
+def _to_table(files: Sequence[ParsedFile]) -> pd.DataFrame:
+    """Join the files' rows, adjusted and sorted."""
+    symbols, codes = merge_symbols(files)
+    days = np.concatenate([file.days for file in files])
+    order = np.lexsort((days, codes))
+    numbers = {
+        column: np.concatenate([file.numbers[column] for file in files])[order]
+        for column in files[0].numbers
+    }
+    if "adj_close" in numbers:
+        factor = numbers.pop("adj_close") / numbers["close"]
+        for column in _PRICES:
+            numbers[column] = numbers[column] * factor
+        numbers["volume"] = numbers["volume"] / factor
+    symbol = pd.Series(symbols, dtype="str").take(codes[order]).reset_index(drop=True)
+    columns = ("open", "high", "low", "close", "volume")
+    return pd.DataFrame(
+        {"date": days[order], "symbol": symbol, **{column: numbers[column] for column in columns}}
+    )
+
+
+def _without_short(table: pd.DataFrame, min_rows: int) -> Prices:
+    """Leave out the symbols that have fewer rows than `min_rows`."""
+    sizes = table["symbol"].value_counts(sort=False).sort_index()
+    short = sizes[sizes < min_rows]
+    dropped = {str(symbol): int(rows) for symbol, rows in short.items()}
+    if len(short) == len(sizes):
+        named = first_of(f"{symbol} has {counted(n, 'row')}" for symbol, n in dropped.items())
+        raise PriceError(
+            f"no symbol has the {min_rows:,} rows that are needed: {named} — give longer series"
+        )
+    if dropped:
+        table = table[~table["symbol"].isin(short.index)].reset_index(drop=True)
+    return Prices(table, dropped)

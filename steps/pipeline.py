@@ -1,0 +1,109 @@
+"""main: featurize, train and evaluate as children of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from pydantic import Field
+
+from steps.entry_point import StepParams, log_resolved, open_step, run_step, say
+from steps.evaluate import EvaluateParams, evaluate
+from steps.featurize import FeaturizeParams, featurize, find_reusable
+from steps.tracking.mlflow_logger import SNAPSHOT_TAG, MLflowLogger
+from steps.tracking.project import StepFailedError, launch_step, read_run
+from steps.tracking.settings import redact
+from steps.train import ModelParams, TrainParams, train
+
+_FUNCTIONS: dict[str, Callable[[Any, MLflowLogger], object]] = {
+    "featurize": featurize,
+    "train": train,
+    "evaluate": evaluate,
+}
+
+
+class MainParams(ModelParams, FeaturizeParams):
+    """Run featurize, train and evaluate, one after the other."""
+
+    isolation: Literal["inline", "project"] = Field(
+        "inline", description="'project': every step as an mlflow project run of its own"
+    )
+    reuse: Literal["features", "none"] = Field(
+        "features", description="'features': skip featurize where nothing changed"
+    )
+
+
+def main(params: MainParams, logger: MLflowLogger) -> None:
+    """Run the steps as children of this run, and put what came of them on it."""
+    given = params.model_dump()
+    features = FeaturizeParams(**{name: given[name] for name in FeaturizeParams.model_fields})
+    model = {name: given[name] for name in ModelParams.model_fields}
+
+    runs: dict[str, str] = {}
+    reused = find_reusable(features, logger) if params.reuse == "features" else None
+    if reused:
+        runs["featurize"] = reused.run_id
+        say(f"feature snapshot {reused.snapshot_id}: reused, nothing it is made from has changed")
+    else:
+        runs["featurize"] = _run_child("featurize", features, params, logger)
+    snapshot_id = read_run(logger.client, runs["featurize"]).tags[SNAPSHOT_TAG]
+    log_resolved(logger, feature_snapshot_id=snapshot_id)
+    training = TrainParams(feature_snapshot_id=snapshot_id, **model)
+    runs["train"] = _run_child("train", training, params, logger)
+    scoring = EvaluateParams(train_run_id=runs["train"])
+    runs["evaluate"] = _run_child("evaluate", scoring, params, logger)
+
+    scored = read_run(logger.client, runs["evaluate"])
+    logger.log_metrics(**{k: v for k, v in scored.metrics.items() if "/" not in k})
+    logger.set_tags(
+        **{f"{step}_run_id": run_id for step, run_id in runs.items()},
+        features_reused=reused is not None,
+        verdict=scored.tags["verdict"],
+        model_uri=scored.tags["model_uri"],
+    )
+    logger.set_tags(**{"mlflow.note.content": _note(runs, logger, scored.tags["verdict"])})
+    say(_summary(runs, logger, snapshot_id, scored.tags["model_uri"]))
+
+
+def _run_child(
+    step: str, child_params: StepParams, params: MainParams, logger: MLflowLogger
+) -> str:
+    """Run one step below this run and return its run ID."""
+    try:
+        if params.isolation == "project":
+            return launch_step(logger, step, child_params.model_dump())
+        with open_step(step, child_params) as child:
+            _FUNCTIONS[step](child_params, child)
+    except Exception as error:
+        logger.set_tags(failed_step=step)
+        raise StepFailedError(f"{step}: {error}") from error
+    return child.run_id
+
+
+def _note(runs: dict[str, str], logger: MLflowLogger, verdict: str) -> str:
+    """Describe the run for the UI, with links to its children."""
+    links = [
+        f"[{step}](#/experiments/{logger.experiment_id}/runs/{run_id})"
+        for step, run_id in runs.items()
+    ]
+    return f"{verdict}\n\n{' → '.join(links)}"
+
+
+def _summary(runs: dict[str, str], logger: MLflowLogger, snapshot_id: str, model_uri: str) -> str:
+    rows = {"main": logger.run_id, **runs, "snapshot": snapshot_id, "model": model_uri}
+    store = redact(logger.tracking_uri)
+    page = f"#/experiments/{logger.experiment_id}/runs/{logger.run_id}"
+    if store.startswith("http"):
+        look = f"{store.rstrip('/')}/{page}"
+    else:
+        look = (
+            f"mlflow server --backend-store-uri {store} --port 5000   (here: make ui)\n"
+            f"          then open http://127.0.0.1:5000/{page}"
+        )
+    return "\n".join(
+        ["", *(f"{name:<9} {value}" for name, value in rows.items()), f"look at  {look}"]
+    )
+
+
+if __name__ == "__main__":
+    run_step("main", main, MainParams)

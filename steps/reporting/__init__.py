@@ -1,0 +1,1 @@
+"""Figures: pure, returned and not shown."""

@@ -1,0 +1,58 @@
+"""How every picture looks: colours, frame, title, and a description in words."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+# Okabe and Ito's colours, told apart by colour-blind readers too.
+BLUE, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#8A8A8A", "#222222"
+
+
+def percent(share: float) -> str:
+    """Write a share as per cent, with one decimal."""
+    return f"{100 * share:.1f} %"
+
+
+def new_figure(kind: str, title: str, inches: tuple[float, float]) -> tuple[Figure, Axes]:
+    """Open a figure with one panel; see `new_panels`."""
+    figure, panels = new_panels(kind, title, inches, heights=[1])
+    return figure, panels[0]
+
+
+def new_panels(
+    kind: str, title: str, inches: tuple[float, float], heights: list[int]
+) -> tuple[Figure, list[Axes]]:
+    """Open a figure with panels one above the other, which share their horizontal axis.
+
+    Parameters
+    ----------
+    kind, title : str
+        What sort of picture it is, and what it found; the title stands above it, and both
+        make its description for those who cannot see it.
+    inches : tuple of float
+        Width and height.
+    heights : list of int
+        The panels' heights, in proportion to one another.
+    """
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
+    figure = Figure(figsize=inches, layout=layout, facecolor="white")
+    figure.suptitle(title, fontsize=12.5, fontweight="bold", color=INK, x=0.02, ha="left")
+    figure.set_label(f"{kind}. {title}.")
+    panels = figure.subplots(len(heights), sharex=True, height_ratios=heights, squeeze=False)
+    for axes in panels[:, 0]:
+        _style(axes)
+    return figure, list(panels[:, 0])
+
+
+def _style(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.grid(visible=True, color="#E6E6E6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, labelsize=9.5)
+
+
+def label(axes: Axes, x: str, y: str) -> None:
+    """Name both axes."""
+    axes.set_xlabel(x, color=INK, fontsize=10.5)
+    axes.set_ylabel(y, color=INK, fontsize=10.5)

@@ -1,0 +1,140 @@
+"""Models to MLflow and back, in their libraries' own formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from mlflow.artifacts import download_artifacts
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, infer_signature
+
+from steps.tracking.stores import TrackingError
+
+SKOPS_TRUSTED: Final = (
+    "sklearn.tree._tree.Tree",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+)
+"""What scikit-learn's tree models need beyond the types skops trusts by itself."""
+
+_REQUIREMENTS: Final = {
+    "xgboost": ("mlflow", "xgboost", "scikit-learn", "numpy", "pandas"),
+    "sklearn": ("mlflow", "scikit-learn", "skops", "numpy", "pandas"),
+}
+
+
+def save_model(
+    model: Any,
+    *,
+    name: str,
+    model_type: str | None = None,
+    pip_requirements: Sequence[str] | None = None,
+    **details: Any,
+) -> str:
+    """Log a model to the active run and return its URI.
+
+    Parameters
+    ----------
+    model : xgboost.Booster, xgboost.XGBModel or scikit-learn estimator
+    name : str
+    model_type : str, optional
+        Checked against the model; recorded in its metadata.
+    pip_requirements : sequence of str, optional
+        Default: the versions installed here. (MLflow's own way of finding them out takes seconds.)
+    **details
+        ``signature``, ``input_example``, ``metadata``: as in MLflow.
+
+    Raises
+    ------
+    TypeError
+        If the model is of neither library, or contradicts `model_type`.
+    """
+    flavor = _flavor_of(model)
+    if (model_type == "xgboost") != (flavor == "xgboost") and model_type is not None:
+        raise TypeError(
+            f"model_type is {model_type!r}, but the model is a {type(model).__module__}."
+            f"{type(model).__name__}"
+        )
+    metadata = {**details.pop("metadata", {}), "model_type": model_type or flavor}
+    common: dict[str, Any] = {
+        "name": name,
+        "pip_requirements": list(pip_requirements or pinned(flavor)),
+        "metadata": metadata,
+        **details,
+    }
+    if flavor == "xgboost":
+        import mlflow.xgboost
+
+        return str(mlflow.xgboost.log_model(model, **common).model_uri)
+    import mlflow.sklearn
+
+    predict_fn = "predict_proba" if hasattr(model, "predict_proba") else "predict"
+    example = common.get("input_example")
+    if example is not None and common.get("signature") is None:
+        # MLflow would infer it from `predict`, whatever function it is told to serve.
+        common["signature"] = infer_signature(example, getattr(model, predict_fn)(example))
+    return str(
+        mlflow.sklearn.log_model(
+            model,
+            serialization_format="skops",
+            skops_trusted_types=list(SKOPS_TRUSTED),
+            pyfunc_predict_fn=predict_fn,
+            **common,
+        ).model_uri
+    )
+
+
+def pinned(flavor: str) -> list[str]:
+    """Return the requirements of a model's library at the versions installed here."""
+    return [f"{package}=={version(package)}" for package in _REQUIREMENTS[flavor]]
+
+
+def _flavor_of(model: Any) -> str:
+    bases = {base.__module__.split(".")[0] for base in type(model).__mro__}
+    for flavor in ("xgboost", "sklearn"):  # an XGBClassifier is of both: the native one first
+        if flavor in bases:
+            return flavor
+    raise TypeError(
+        "log_model stores xgboost and scikit-learn models, found a "
+        f"{type(model).__module__}.{type(model).__name__}"
+    )
+
+
+def load_model(uri: str) -> tuple[Any, Mapping[str, Any]]:
+    """Load a model and its metadata.
+
+    Only types on Candlewick's own list are loaded, not those the stored model asks to be trusted.
+
+    Returns
+    -------
+    tuple
+        The Booster, XGBModel or estimator, and the metadata it was stored with.
+
+    Raises
+    ------
+    TrackingError
+        If the model is gone, unreadable or holds a type that is not trusted.
+    """
+    try:
+        folder = Path(download_artifacts(artifact_uri=uri))
+        description = Model.load(str(folder))
+        if "xgboost" in description.flavors:
+            import mlflow.xgboost
+
+            model = mlflow.xgboost.load_model(str(folder))
+        else:
+            import skops.io
+
+            file = folder / description.flavors["sklearn"]["pickled_model"]
+            model = skops.io.load(file, trusted=list(SKOPS_TRUSTED))
+    except Exception as error:  # each library has its own
+        if not isinstance(
+            error, MlflowException | OSError | ValueError | KeyError | TypeError
+        ) and (type(error).__module__.split(".")[0] not in ("skops", "xgboost")):
+            raise
+        raise TrackingError(
+            f"model {uri} cannot be loaded ({type(error).__name__}: {error}): train again"
+        ) from error
+    return model, description.metadata or {}

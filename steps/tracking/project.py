@@ -1,0 +1,192 @@
+"""Steps as runs: the tags that tell one from another, finding one, launching one by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import mlflow
+from mlflow.entities import Run, ViewType
+from mlflow.exceptions import ExecutionException, MlflowException
+
+from steps.tracking.mlflow_logger import FAILURE_TAG, MLflowLogger
+from steps.tracking.stores import TrackingError
+
+PROJECT: Final = Path(__file__).resolve().parents[2]
+STEP_TAG: Final = "candlewick.step"
+_PROJECT_TAGS: Final = (
+    "mlflow.source.name",
+    "mlflow.source.type",
+    "mlflow.source.git.commit",
+    "mlflow.source.git.repoURL",
+    "mlflow.source.git.branch",
+    "mlflow.project.backend",
+    "mlflow.project.env",
+)
+
+
+@dataclass(frozen=True)
+class StepRun:
+    """What is recorded of a step's run.
+
+    Attributes
+    ----------
+    run_id, status, artifact_uri : str
+    tags, params : mapping of str to str
+    metrics : mapping of str to float
+        The last value of each.
+    """
+
+    run_id: str
+    status: str
+    artifact_uri: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+    def read_json(self, file_name: str) -> dict[str, Any]:
+        """Return a JSON artifact.
+
+        Raises
+        ------
+        TrackingError
+            If it is gone or unreadable.
+        """
+        try:
+            return dict(mlflow.artifacts.load_dict(f"{self.artifact_uri}/{file_name}"))
+        except (MlflowException, OSError, ValueError) as error:
+            raise TrackingError(
+                f"run {self.run_id} has lost its {file_name}: run the step again"
+            ) from error
+
+
+class StepFailedError(RuntimeError):
+    """A step that ran by itself failed; the message is its reason."""
+
+
+def step_tags(step: str) -> dict[str, str]:
+    """Return the tags of a step's run.
+
+    Under a parent they include the parent's project tags, so that ``mlflow run`` can run the step
+    again alone.
+    """
+    parent = mlflow.active_run()
+    inherited = mlflow.get_run(parent.info.run_id).data.tags if parent else {}
+    return {
+        **{name: inherited[name] for name in _PROJECT_TAGS if name in inherited},
+        "mlflow.project.entryPoint": step,
+        STEP_TAG: step,
+    }
+
+
+def find_step_run(
+    client: mlflow.MlflowClient, experiment_id: str, step: str, run_id: str
+) -> StepRun:
+    """Return a finished run of a step.
+
+    Parameters
+    ----------
+    client : MlflowClient
+    experiment_id : str
+        Where to look for the newest.
+    step : str
+    run_id : str
+        ``latest``, or a run ID.
+
+    Raises
+    ------
+    TrackingError
+        If there is none, or the run is of another step or did not finish.
+    """
+    if run_id == "latest":
+        runs = client.search_runs(
+            [experiment_id],
+            f"tags.`{STEP_TAG}` = '{step}' AND attributes.status = 'FINISHED'",
+            run_view_type=ViewType.ACTIVE_ONLY,
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+        )
+        if not runs:
+            raise TrackingError(
+                f"this experiment has no finished {step} run yet: run `mlflow run . -e {step}` "
+                f"first, or name one with -P {step}_run_id=..."
+            )
+        return _step_run(runs[0])
+    run = read_run(client, run_id)
+    found = run.tags.get(STEP_TAG, "other")
+    if found != step or run.status != "FINISHED":
+        raise TrackingError(
+            f"run {run_id} is a {run.status} {found} run, expected a FINISHED {step} run"
+        )
+    return run
+
+
+def read_run(client: mlflow.MlflowClient, run_id: str) -> StepRun:
+    """Return what is recorded of a run.
+
+    Raises
+    ------
+    TrackingError
+        If there is no such run.
+    """
+    try:
+        return _step_run(client.get_run(run_id))
+    except MlflowException:
+        raise TrackingError(
+            f"there is no run {run_id!r} in this store: 'latest' takes the newest finished one"
+        ) from None
+
+
+def _step_run(run: Run) -> StepRun:
+    return StepRun(
+        run_id=run.info.run_id,
+        status=run.info.status,
+        artifact_uri=run.info.artifact_uri,
+        tags=run.data.tags,
+        params=run.data.params,
+        metrics=run.data.metrics,
+    )
+
+
+def launch_step(logger: MLflowLogger, step: str, params: Mapping[str, Any]) -> str:
+    """Run a step as an MLflow project run of its own, below the active run.
+
+    The environment manager is not inherited by itself, so it is passed on.
+
+    Returns
+    -------
+    str
+        The run ID.
+
+    Raises
+    ------
+    StepFailedError
+        With the reason the step left in its run.
+    """
+    parent_tags = read_run(logger.client, logger.run_id).tags
+    before = set(_children(logger))
+    try:
+        submitted = mlflow.projects.run(
+            uri=str(PROJECT),
+            entry_point=step,
+            parameters={name: str(value) for name, value in params.items()},
+            experiment_id=logger.experiment_id,
+            env_manager=parent_tags.get("mlflow.project.env", "local"),
+            run_name=step,
+        )
+    except ExecutionException as error:
+        failed = next((run_id for run_id in _children(logger) if run_id not in before), None)
+        tags = read_run(logger.client, failed).tags if failed else {}
+        raise StepFailedError(tags.get(FAILURE_TAG, str(error))) from error
+    source = {name: parent_tags[name] for name in _PROJECT_TAGS[:2] if name in parent_tags}
+    logger.set_tags_of(submitted.run_id, source)
+    return str(submitted.run_id)
+
+
+def _children(logger: MLflowLogger) -> list[str]:
+    runs = logger.client.search_runs(
+        [logger.experiment_id], f"tags.`mlflow.parentRunId` = '{logger.run_id}'"
+    )
+    return [run.info.run_id for run in runs]

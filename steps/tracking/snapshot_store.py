@@ -1,0 +1,257 @@
+"""Feature snapshots in MLflow: saved by featurize, found by ID or by content, verified on load."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import mlflow
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import Dataset, DatasetInput, InputTag, Run, ViewType
+from mlflow.exceptions import MlflowException
+
+from steps.market.snapshot import (
+    DATE,
+    LABEL,
+    LABEL_KNOWN_AT,
+    SYMBOL,
+    FeatureSnapshot,
+    SnapshotError,
+    manifest_id,
+)
+from steps.tracking.mlflow_logger import SNAPSHOT_TAG, MLflowLogger
+from steps.tracking.stores import TrackingError
+
+LATEST: Final = "latest"
+KEY_TAG: Final = "feature_key"
+_FOLDER: Final = "snapshot"
+_TABLE: Final = "features.parquet"
+_MANIFEST: Final = "manifest.json"
+_PROVENANCE: Final = "provenance.json"
+
+
+class SnapshotNotFoundError(TrackingError):
+    """No snapshot with this ID, or none at all."""
+
+
+@dataclass(frozen=True)
+class StoredSnapshot:
+    """Where a snapshot is: its ID and the featurize run that made it."""
+
+    snapshot_id: str
+    run_id: str
+    artifact_uri: str
+
+
+def save_snapshot(
+    logger: MLflowLogger,
+    snapshot: FeatureSnapshot,
+    provenance: Mapping[str, Any],
+    feature_key: str,
+) -> StoredSnapshot:
+    """Store a snapshot with the featurize run that made it.
+
+    The tags by which others find it are set last, when all files are there: a run that dies half
+    way leaves nothing that could be picked up.
+
+    Parameters
+    ----------
+    logger : MLflowLogger
+        The featurize run.
+    snapshot : FeatureSnapshot
+    provenance : mapping
+        How it was made: prices, code, versions. Recorded beside the manifest, not part of the ID.
+    feature_key : str
+        Equal for equal inputs, code and versions. See :func:`find_by_key`.
+    """
+    with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
+        pq.write_table(to_arrow(snapshot.table), f"{folder}/{_TABLE}", compression="zstd")
+        for name, content in ((_MANIFEST, snapshot.manifest), (_PROVENANCE, dict(provenance))):
+            Path(folder, name).write_text(json.dumps(content, indent=2) + "\n")
+        logger.log_artifacts(folder, _FOLDER)
+    logger.set_tags(**{SNAPSHOT_TAG: snapshot.snapshot_id, KEY_TAG: feature_key})
+    return _stored(logger.client.get_run(logger.run_id))
+
+
+def to_arrow(table: pd.DataFrame) -> pa.Table:
+    """Return a feature table as Arrow, with days as days and no trace of pandas."""
+    days = {name: table[name].dt.date for name in (DATE, LABEL_KNOWN_AT)}
+    columns = {
+        name: pa.array(days.get(name, table[name]), type=_arrow_type(name), from_pandas=True)
+        for name in table.columns
+    }
+    return pa.table(columns)
+
+
+def _arrow_type(name: str) -> pa.DataType:
+    special = {
+        DATE: pa.date32(),
+        LABEL_KNOWN_AT: pa.date32(),
+        SYMBOL: pa.string(),
+        LABEL: pa.int8(),
+    }
+    return special.get(name, pa.float32())
+
+
+def resolve_snapshot(
+    client: mlflow.MlflowClient, experiment_id: str, snapshot_id: str = LATEST
+) -> StoredSnapshot:
+    """Find a finished snapshot.
+
+    Parameters
+    ----------
+    client : MlflowClient
+    experiment_id : str
+        Where to look; an ID is then looked for in the other experiments, too.
+    snapshot_id : str
+        ``latest``, or an ID.
+
+    Raises
+    ------
+    SnapshotNotFoundError
+        If there is none; the message names the nearest known ID.
+    """
+    if snapshot_id == LATEST:
+        run = _newest(client, [experiment_id], f"tags.{SNAPSHOT_TAG} LIKE '%'")
+        if run is None:
+            raise SnapshotNotFoundError(
+                "there is no feature snapshot in this experiment yet: run `mlflow run . -e "
+                "featurize` first"
+            )
+        return _stored(run)
+    wanted = f"tags.{SNAPSHOT_TAG} = '{_checked(snapshot_id)}'"
+    everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
+    run = _newest(client, [experiment_id], wanted) or _newest(client, everywhere, wanted)
+    if run is None:
+        raise SnapshotNotFoundError(_unknown(client, everywhere, snapshot_id))
+    return _stored(run)
+
+
+def find_by_key(
+    client: mlflow.MlflowClient, experiment_id: str, feature_key: str
+) -> StoredSnapshot | None:
+    """Return the newest snapshot made from the same content, if it is there and verifies."""
+    run = _newest(client, [experiment_id], f"tags.{KEY_TAG} = '{_checked(feature_key)}'")
+    if run is None:
+        return None
+    stored = _stored(run)
+    try:
+        load_snapshot(stored)
+    except (SnapshotError, TrackingError):
+        return None
+    return stored
+
+
+def load_snapshot(stored: StoredSnapshot) -> FeatureSnapshot:
+    """Load a snapshot and hash all of it again before anybody uses it.
+
+    Raises
+    ------
+    SnapshotError
+        If the table or the manifest is not what was stored.
+    TrackingError
+        If the artifact is gone or unreadable.
+    """
+    with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
+        try:
+            path = Path(download_artifacts(artifact_uri=stored.artifact_uri, dst_path=folder))
+            manifest = json.loads((path / _MANIFEST).read_text())
+            table = from_arrow(pq.read_table(path / _TABLE))
+        except (MlflowException, OSError, ValueError, pa.ArrowException) as error:
+            raise TrackingError(
+                f"snapshot {stored.snapshot_id} of run {stored.run_id} cannot be read from "
+                f"{stored.artifact_uri} ({type(error).__name__}): its files are gone or damaged; "
+                "run featurize again"
+            ) from error
+    if manifest_id(manifest) != stored.snapshot_id:
+        raise SnapshotError(
+            f"the manifest in run {stored.run_id} hashes to {manifest_id(manifest)}, expected "
+            f"{stored.snapshot_id}: it was changed after it was written; run featurize again"
+        )
+    snapshot = FeatureSnapshot(table, manifest)
+    snapshot.verify()
+    return snapshot
+
+
+def load_provenance(stored: StoredSnapshot) -> dict[str, Any]:
+    """Return how a snapshot was made."""
+    with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
+        path = download_artifacts(
+            artifact_uri=f"{stored.artifact_uri}/{_PROVENANCE}", dst_path=folder
+        )
+        return dict(json.loads(Path(path).read_text()))
+
+
+def from_arrow(table: pa.Table) -> pd.DataFrame:
+    """Return the feature table that :func:`to_arrow` wrote, with the very same dtypes."""
+    frame: pd.DataFrame = table.to_pandas(date_as_object=False)
+    for name in (DATE, LABEL_KNOWN_AT):
+        frame[name] = frame[name].astype("datetime64[s]")
+    frame[LABEL] = pd.array(table[LABEL].to_pandas(integer_object_nulls=True), dtype="Int8")
+    frame[SYMBOL] = frame[SYMBOL].astype("str")
+    return frame
+
+
+def snapshot_dataset(stored: StoredSnapshot, manifest: Mapping[str, Any]) -> DatasetInput:
+    """Describe a snapshot as MLflow dataset input: its digest is the snapshot ID."""
+    dataset = Dataset(
+        name="feature_snapshot",
+        digest=stored.snapshot_id,
+        source_type="run",
+        source=json.dumps({"uri": f"runs:/{stored.run_id}/{_FOLDER}"}),
+        profile=json.dumps(
+            {
+                key: manifest[key]
+                for key in ("row_count", "feature_count", "first_date", "last_date")
+            }
+        ),
+    )
+    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "features")])
+
+
+def _newest(client: mlflow.MlflowClient, experiments: list[str], condition: str) -> Run | None:
+    runs = client.search_runs(
+        experiments,
+        f"{condition} AND tags.{KEY_TAG} LIKE '%' AND attributes.status = 'FINISHED'",
+        run_view_type=ViewType.ACTIVE_ONLY,
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
+    )
+    return runs[0] if runs else None
+
+
+def _stored(run: Run) -> StoredSnapshot:
+    return StoredSnapshot(
+        snapshot_id=run.data.tags[SNAPSHOT_TAG],
+        run_id=run.info.run_id,
+        artifact_uri=f"{run.info.artifact_uri}/{_FOLDER}",
+    )
+
+
+def _checked(identifier: str) -> str:
+    if not identifier.isalnum():
+        raise SnapshotNotFoundError(
+            f"{identifier!r} is no snapshot ID: expected 32 hexadecimal digits, or {LATEST!r}"
+        )
+    return identifier
+
+
+def _unknown(client: mlflow.MlflowClient, experiments: list[str], snapshot_id: str) -> str:
+    runs = client.search_runs(
+        experiments, f"tags.{KEY_TAG} LIKE '%' AND attributes.status = 'FINISHED'"
+    )
+    known = sorted({run.data.tags[SNAPSHOT_TAG] for run in runs})
+    near = difflib.get_close_matches(snapshot_id, known, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return (
+        f"no feature snapshot {snapshot_id} ({len(known)} known): {hint}"
+        f"{LATEST!r} takes the newest, and `mlflow run . -e featurize` makes one"
+    )

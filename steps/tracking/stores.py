@@ -1,0 +1,184 @@
+"""Opening the place where runs are recorded: a database, a folder or a server."""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import filelock
+import mlflow
+from mlflow.entities import Experiment, LifecycleStage
+from mlflow.exceptions import MlflowException
+
+from steps.tracking.settings import Settings, load_settings, redact
+
+_SERVER_TIMEOUT: Final = 5.0  # seconds
+
+
+class TrackingError(RuntimeError):
+    """MLflow cannot be reached, or refuses what was asked of it."""
+
+
+def absolute_uri(uri: str) -> str:
+    """Tie a relative SQLite or file URI to the working directory.
+
+    A child process that starts in another folder would open another store otherwise.
+    """
+    for scheme in ("sqlite:///", "file://", "file:"):
+        if uri.startswith(scheme):
+            path = Path(uri.removeprefix(scheme))
+            if scheme == "sqlite:///" and str(path) == ":memory:":
+                return uri
+            return (
+                path.absolute().as_uri() if scheme != "sqlite:///" else f"{scheme}{path.absolute()}"
+            )
+    return uri
+
+
+def decided_uri(settings: Settings) -> str:
+    """Return the tracking URI that MLflow, the environment, ``.env`` or the defaults decided."""
+    if mlflow.tracking.is_tracking_uri_set() or mlflow.active_run():
+        return str(mlflow.get_tracking_uri())
+    return settings.tracking_uri
+
+
+@contextmanager
+def use_tracking_uri(uri: str) -> Iterator[None]:
+    """Point MLflow at a store, and back at the former one afterwards."""
+    if uri == mlflow.get_tracking_uri():
+        yield
+        return
+    former = mlflow.get_tracking_uri() if mlflow.tracking.is_tracking_uri_set() else None
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(former)
+
+
+def open_store(uri: str) -> mlflow.MlflowClient:
+    """Open the store behind a tracking URI, making a new database first where there is none.
+
+    MLflow's own migrations fail when several processes start on a fresh SQLite file at once, so
+    they pass here one after the other.
+
+    Parameters
+    ----------
+    uri : str
+        Any MLflow tracking URI. ``file:`` is MLflow's retired folder store: asking for it by name
+        is taken as consent.
+
+    Returns
+    -------
+    MlflowClient
+
+    Raises
+    ------
+    TrackingError
+        If the store does not open or does not answer; the message says what to do.
+    """
+    if uri.startswith("file:"):
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    try:
+        if uri.startswith("sqlite:///"):
+            database = Path(uri.removeprefix("sqlite:///"))
+            with filelock.FileLock(f"{database}.lock"):
+                return _first_contact(uri)
+        if uri.startswith(("http://", "https://")):
+            _knock(uri)
+        return _first_contact(uri)
+    except (MlflowException, OSError) as error:
+        raise TrackingError(
+            f"the tracking store {redact(uri)} cannot be opened: {_first_line(error)}. Check that "
+            "it exists and may be written, or set MLFLOW_TRACKING_URI to another one"
+        ) from error
+
+
+def _first_contact(uri: str) -> mlflow.MlflowClient:
+    client = mlflow.MlflowClient(uri)
+    client.search_experiments(max_results=1)
+    return client
+
+
+def _knock(uri: str) -> None:
+    """Ask a server whether it is there, once: MLflow itself would retry for four minutes."""
+    try:
+        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_SERVER_TIMEOUT).close()  # noqa: S310
+    except urllib.error.HTTPError:
+        return  # it answers; what it thinks of the request is MLflow's to say
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise TrackingError(
+            f"the tracking server {redact(uri)} does not answer ({reason}): start it (`make ui`), "
+            "or set MLFLOW_TRACKING_URI to another store"
+        ) from error
+
+
+def find_or_create_experiment(client: mlflow.MlflowClient, name: str, settings: Settings) -> str:
+    """Return the ID of an experiment, creating it where there is none.
+
+    Raises
+    ------
+    TrackingError
+        If the experiment was deleted.
+    """
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        root = settings.artifact_root
+        try:
+            return str(client.create_experiment(name, artifact_location=root and f"{root}/{name}"))
+        except MlflowException:  # another process was faster
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                raise
+    return check_alive(experiment)
+
+
+def look_up(experiment_name: str | None = None) -> tuple[mlflow.MlflowClient, str]:
+    """Open the store the settings name, to read, and find an experiment in it.
+
+    Parameters
+    ----------
+    experiment_name : str, optional
+        Default: the one of ``MLFLOW_EXPERIMENT_NAME``.
+
+    Returns
+    -------
+    tuple of MlflowClient and str
+        The experiment's ID.
+
+    Raises
+    ------
+    TrackingError
+        If the store does not open, or has no such experiment; the message names those there are.
+    """
+    settings = load_settings()
+    store = absolute_uri(decided_uri(settings))
+    client = open_store(store)
+    mlflow.set_tracking_uri(store)
+    name = experiment_name or settings.MLFLOW_EXPERIMENT_NAME
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        names = ", ".join(sorted(known.name for known in client.search_experiments()))
+        raise TrackingError(f"{redact(store)} has no experiment {name!r}; there are: {names}")
+    return client, check_alive(experiment)
+
+
+def check_alive(experiment: Experiment) -> str:
+    """Return an experiment's ID unless it was deleted."""
+    if experiment.lifecycle_stage != LifecycleStage.ACTIVE:
+        raise TrackingError(
+            f"experiment {experiment.name!r} was deleted: restore it with `mlflow experiments "
+            f"restore --experiment-id {experiment.experiment_id}`, or name another one"
+        )
+    return str(experiment.experiment_id)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__

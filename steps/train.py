@@ -1,0 +1,192 @@
+"""train: a feature snapshot in, a model that can name its features out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from pydantic import Field
+
+from steps.entry_point import StepParams, log_resolved, open_step, run_step, say
+from steps.featurize import FeaturizeParams, featurize
+from steps.learning.models import (
+    HYPERPARAMETERS,
+    USED_BY,
+    feature_importance,
+    fit_classifier,
+    predict_proba_up,
+)
+from steps.learning.scores import best_threshold, score_classifier
+from steps.learning.splits import DateSplit, purged_split
+from steps.market.snapshot import FeatureSnapshot
+from steps.tracking.mlflow_logger import MLflowLogger
+from steps.tracking.snapshot_store import (
+    LATEST,
+    SnapshotNotFoundError,
+    StoredSnapshot,
+    load_snapshot,
+    resolve_snapshot,
+    snapshot_dataset,
+)
+
+
+class ModelParams(StepParams):
+    """Which model to fit, on which windows."""
+
+    model_type: Literal[
+        "xgboost", "logistic_regression", "random_forest", "hist_gradient_boosting"
+    ] = Field("xgboost", description="kind of classifier")
+    learning_rate: float = Field(0.05, gt=0, le=1, description="shrinkage of each round")
+    max_depth: int = Field(4, ge=1, le=64, description="deepest tree")
+    n_estimators: int = Field(300, ge=1, le=100_000, description="most rounds, or trees")
+    subsample: float = Field(0.8, gt=0, le=1, description="share of rows per round")
+    colsample_bytree: float = Field(0.8, gt=0, le=1, description="share of features per tree")
+    min_child_weight: float = Field(1.0, ge=0, description="least hessian in a leaf")
+    gamma: float = Field(0.0, ge=0, description="least loss reduction of a split")
+    reg_alpha: float = Field(0.0, ge=0, description="L1 penalty")
+    reg_lambda: float = Field(1.0, ge=0, description="L2 penalty")
+    early_stopping_rounds: int = Field(
+        30, ge=0, description="stop after so many rounds without gain on validation; 0: never"
+    )
+    random_state: int = Field(42, ge=0, le=2**31 - 1, description="seed")
+    n_jobs: int = Field(0, ge=0, description="threads; 0: every core")
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="'cpu', 'cuda'")
+    validation_size: float = Field(0.15, gt=0, lt=1, description="share of dates for validation")
+    test_size: float = Field(0.2, gt=0, lt=1, description="share of dates for the test, the last")
+    embargo: int = Field(5, ge=0, description="dates kept free before validation and test")
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """What the classifier is built with."""
+        return self.model_dump(include=set(HYPERPARAMETERS))
+
+
+class TrainParams(ModelParams):
+    """Train a classifier of direction on a feature snapshot."""
+
+    feature_snapshot_id: str = Field(LATEST, description="'latest', or a feature snapshot ID")
+
+
+def train(params: TrainParams, logger: MLflowLogger) -> str:
+    """Fit a model on the snapshot's train window and store it. Return its URI."""
+    stored = _find_or_make(params.feature_snapshot_id, logger)
+    snapshot = load_snapshot(stored)
+    log_resolved(logger, feature_snapshot_id=stored.snapshot_id)
+    logger.log_dataset(snapshot_dataset(stored, snapshot.manifest))
+
+    table, X = snapshot.table, snapshot.features
+    split = purged_split(
+        table["date"],
+        table["label_known_at"],
+        validation_size=params.validation_size,
+        test_size=params.test_size,
+        embargo=params.embargo,
+    )
+    logger.log_dict_artifact(split.describe(table["symbol"]), "split.json")
+    logger.log_dataset_stats(_stats(snapshot, split))
+
+    y = table["direction"]
+    with _progress(params) as on_round:
+
+        def log_round(step: int, scores: Mapping[str, float]) -> None:
+            logger.log_step_metrics(step, **scores)
+            on_round(step)
+
+        fitted = fit_classifier(
+            params.model_type,
+            params.hyperparameters,
+            X.iloc[split.train],
+            y.iloc[split.train],
+            X.iloc[split.validation],
+            y.iloc[split.validation],
+            on_round=log_round,
+        )
+    y_proba = predict_proba_up(fitted.model, X.iloc[split.validation])
+    threshold = best_threshold(y.iloc[split.validation], y_proba)
+    logger.log_metrics(best_threshold=threshold)
+    if fitted.best_iteration is not None:
+        logger.log_metrics(best_iteration=fitted.best_iteration)
+    if not fitted.history:  # the model does not learn in rounds: its final scores stand alone
+        for window, rows in (("train", split.train), ("validation", split.validation)):
+            proba = predict_proba_up(fitted.model, X.iloc[rows])
+            scores = score_classifier(y.iloc[rows], proba, threshold=threshold)
+            logger.log_metrics(
+                **{f"{window}_{name}": scores[name] for name in ("log_loss", "auc_roc")}
+            )
+    importance = feature_importance(
+        fitted.model,
+        snapshot.feature_names,
+        X.iloc[split.validation],
+        y.iloc[split.validation],
+        params.random_state,
+    )
+    logger.log_dict_artifact(
+        dict(zip(importance["feature"], importance["importance"], strict=True)),
+        "feature_importance.json",
+    )
+    model_uri = logger.log_model(
+        fitted.model,
+        model_path="model",
+        model_type=params.model_type,
+        input_example=X.iloc[split.train[:5]],
+        metadata={
+            "feature_snapshot_id": stored.snapshot_id,
+            "feature_set": snapshot.manifest["feature_set"],
+            "feature_set_version": snapshot.manifest["version"],
+            "horizon": snapshot.horizon,
+            "best_threshold": threshold,
+        },
+    )
+    unused = set(HYPERPARAMETERS) - set(USED_BY[params.model_type])
+    say(
+        f"trained {params.model_type} on {len(split.train)} rows "
+        f"({split.windows['train'].first_date} to {split.windows['train'].last_date})"
+        + (f"; it does not use {', '.join(sorted(unused))}" if unused else "")
+    )
+    return model_uri
+
+
+def _find_or_make(snapshot_id: str, logger: MLflowLogger) -> StoredSnapshot:
+    """Find a snapshot; where none was ever made, make one in a child run."""
+    try:
+        return resolve_snapshot(logger.client, logger.experiment_id, snapshot_id)
+    except SnapshotNotFoundError:
+        if snapshot_id != LATEST:
+            raise
+    defaults = FeaturizeParams()
+    say(f"no feature snapshot yet: making one from the {defaults.prices} prices first")
+    with open_step("featurize", defaults) as child:
+        return featurize(defaults, child)
+
+
+def _stats(snapshot: FeatureSnapshot, split: DateSplit) -> dict[str, Any]:
+    y = snapshot.table["direction"]
+    return {
+        "train_size": len(split.train),
+        "val_size": len(split.validation),
+        "test_size": len(split.test),
+        "purged_size": split.purged,
+        "feature_count": len(snapshot.feature_names),
+        "target_mean": float(y.iloc[split.train].mean()),
+        "target_mean_validation": float(y.iloc[split.validation].mean()),
+    }
+
+
+@contextmanager
+def _progress(params: TrainParams) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar where somebody watches."""
+    if not sys.stderr.isatty():
+        yield lambda step: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"training {params.model_type}", total=params.n_estimators)
+        yield lambda step: progress.update(task, completed=step + 1)
+
+
+if __name__ == "__main__":
+    run_step("train", train, TrainParams)

@@ -1,0 +1,84 @@
+"""What all tests share: a clean environment, an empty folder to be in, a database to fill."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment without anything the caller decided about MLflow."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    return {**kept, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Run each test in a folder of its own, undecided about where to record."""
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    if "mlflow" in sys.modules:
+        import mlflow
+
+        while mlflow.active_run():
+            mlflow.end_run()
+        mlflow.set_tracking_uri(None)
+        # MLflow exports its decisions into the environment; the next test must not inherit them.
+        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database: made once, for migrations take seconds."""
+    path = tmp_path_factory.mktemp("migrated") / "mlflow.db"
+    command = "from steps.tracking.stores import open_store; open_store('sqlite:///mlflow.db')"
+    subprocess.run(
+        [sys.executable, "-c", command],
+        cwd=path.parent,
+        env=clean_environment(),
+        check=True,
+        capture_output=True,
+    )
+    return path
+
+
+@pytest.fixture
+def database(migrated_database: Path, in_empty_folder: Path) -> Path:
+    """A fresh copy of the empty database, as ``mlflow.db`` in the test's folder."""
+    path = in_empty_folder / "mlflow.db"
+    shutil.copy(migrated_database, path)
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "UPDATE experiments SET artifact_location = ?", (str(in_empty_folder / "mlruns" / "0"),)
+        )
+    connection.close()
+    return path
+
+
+@pytest.fixture
+def run_python(in_empty_folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run ``python`` with arguments, as a user would, in the test's folder."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=in_empty_folder,
+            env=clean_environment() | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return run
