@@ -61,7 +61,7 @@ def conda_dependencies() -> tuple[str, list[str]]:
     return python.removeprefix("python="), pip
 
 
-@pytest.mark.parametrize(("wanted", "lock"), zip(LISTS, LOCKS, strict=True))
+@pytest.mark.parametrize(("wanted", "lock"), list(zip(LISTS, LOCKS, strict=True)))
 def test_lock_holds_every_requirement_within_its_bounds(wanted: str, lock: str) -> None:
     locked = locked_versions(lock)
     for requirement in read_requirements(wanted):

@@ -92,7 +92,7 @@ def persistence_forecast(table: pd.DataFrame, horizon: int) -> Floats:
             f"({table['symbol'].iloc[row]}, {table['date'].iloc[row]:%Y-%m-%d}) is not after its "
             "symbol's row before."
         )
-    earlier = table.groupby("symbol", sort=False)["direction"].shift(1)
+    earlier = table.groupby("symbol", sort=False)["direction"].shift(horizon)
     return earlier.to_numpy(dtype=np.float64, na_value=np.nan)
 
 

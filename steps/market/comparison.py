@@ -91,8 +91,9 @@ def _changes(common: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     rows = {}
     for name in columns:
         left, right = common[f"{name}_a"], common[f"{name}_b"]
-        unequal = (left.isna() != right.isna()) | (left != right).fillna(False)
-        differs = unequal.to_numpy(bool)
+        known = (left.notna() & right.notna()).to_numpy()
+        unequal = (left != right).to_numpy(bool, na_value=False)
+        differs = (left.isna() != right.isna()).to_numpy() | (known & unequal)
         if not differs.any():
             continue
         where = common.loc[differs, _KEY]

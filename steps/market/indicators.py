@@ -73,22 +73,20 @@ def window_mean_and_std(values: Array, days: int) -> tuple[Array, Array]:
     Statistician 37(3).
     """
     rows = values.size - days + 1
-    block, block_squares, size = values, np.zeros(values.size), 1
-    total, squares, taken = np.zeros(rows), np.zeros(rows), 0
+    means, squares, size = values, np.zeros(values.size), 1  # of every window of `size` values
+    mean, square, taken = np.zeros(rows), np.zeros(rows), 0  # of the part put together so far
     while True:
         if days & size:
-            part = block[taken : taken + rows]
-            squares = squares + block_squares[taken : taken + rows]
-            if taken:
-                gap = total / taken - part / size
-                squares = squares + gap * gap * (taken * size / (taken + size))
-            total = total + part
+            gap = means[taken : taken + rows] - mean
+            share = size / (taken + size)
+            mean = mean + gap * share
+            square = square + squares[taken : taken + rows] + gap * gap * (taken * share)
             taken += size
         if taken == days:
-            return total / days, np.sqrt(squares / days)
-        gap = block[:-size] - block[size:]
-        block_squares = block_squares[:-size] + block_squares[size:] + gap * gap / (2 * size)
-        block = block[:-size] + block[size:]
+            return mean, np.sqrt(square / days)
+        gap = means[size:] - means[:-size]
+        squares = squares[:-size] + squares[size:] + gap * gap * (size / 2)
+        means = (means[:-size] + means[size:]) / 2
         size *= 2
 
 
