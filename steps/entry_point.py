@@ -38,11 +38,15 @@ class ParameterError(ValueError):
     """A parameter is unknown, or its value is not allowed."""
 
 
-class Stopped(SystemExit):
-    """The process was asked to stop (SIGTERM)."""
+class Stopped(KeyboardInterrupt):
+    """The process was asked to stop, by Ctrl-C or by whoever started it.
 
-    def __str__(self) -> str:
-        return "the process was asked to stop (SIGTERM)"
+    Being a KeyboardInterrupt, it makes MLflow stop the project run it is waiting for.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.status = 128 + signum
 
 
 def say(message: str) -> None:
@@ -134,6 +138,8 @@ def run_step(
     params_type : type of StepParams
     """
     signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell sets it in background
+        signal.signal(signal.SIGINT, _stop)
     try:
         try:
             params = parse_params(params_type, sys.argv[1:])
@@ -142,17 +148,18 @@ def run_step(
             raise
         with open_step(step, params) as logger:
             function(params, logger)
-    except KeyboardInterrupt:
-        leave_with(f"candlewick {step} failed: interrupted", status=130)
     except Stopped as stop:
-        leave_with(f"candlewick {step} failed: {stop}", status=143)
+        leave_with(f"candlewick {step} failed: {stop}", status=stop.status)
     except Exception as error:
         leave_with(f"candlewick {step} failed: {str(error) or type(error).__name__}", status=1)
     sys.exit(0)
 
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:
-    raise Stopped(143)
+    # `mlflow run` answers Ctrl-C, which has reached this process already, with a SIGTERM on top:
+    # that must not cut short the closing of the run.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Stopped(signum)
 
 
 def leave_with(message: str, *, status: int) -> NoReturn:

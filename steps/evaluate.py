@@ -67,13 +67,13 @@ def evaluate(params: EvaluateParams, logger: MLflowLogger) -> dict[str, Any]:
     logger.log_dataset(snapshot_dataset(stored, snapshot.manifest))
     model, metadata = load_model(train_run.tags["model_uri"])
 
-    train, test = (_window(snapshot, train_run, name) for name in ("train", "test"))
+    train, test = (window_rows(snapshot, train_run, name) for name in ("train", "test"))
     table = snapshot.table
     y_true = table["direction"][test].to_numpy(np.int8)
     y_proba = predict_proba_up(model, snapshot.features[test])
     threshold = float(metadata["best_threshold"])
     scores = score_classifier(y_true, y_proba, threshold=threshold)
-    baselines = _baselines(table, train, test, snapshot.horizon)
+    baselines = baseline_scores(table, train, test, snapshot.horizon)
     interval = auc_interval(
         y_true, y_proba, table["date"][test], block_length=max(10, 2 * snapshot.horizon)
     )
@@ -118,7 +118,7 @@ def score_table(scores: Mapping[str, float], baselines: Mapping[str, Mapping[str
     return table.to_string(float_format="{:.4f}".format)
 
 
-def _window(snapshot: FeatureSnapshot, train_run: StepRun, name: str) -> NDArray[np.bool_]:
+def window_rows(snapshot: FeatureSnapshot, train_run: StepRun, name: str) -> NDArray[np.bool_]:
     """Return which rows lie in a window of the training run: labelled, and between its dates."""
     window = train_run.read_json("split.json")[name]
     table = snapshot.table
@@ -133,7 +133,7 @@ def _window(snapshot: FeatureSnapshot, train_run: StepRun, name: str) -> NDArray
     return inside.to_numpy(bool)
 
 
-def _baselines(
+def baseline_scores(
     table: pd.DataFrame, train: NDArray[np.bool_], test: NDArray[np.bool_], horizon: int
 ) -> dict[str, dict[str, float]]:
     """Score the base rate, and 'the coming days like the past ones', on the test rows."""

@@ -13,6 +13,7 @@ from steps.featurize import FeaturizeParams, featurize, find_reusable
 from steps.tracking.mlflow_logger import SNAPSHOT_TAG, MLflowLogger
 from steps.tracking.project import StepFailedError, launch_step, read_run
 from steps.tracking.settings import redact
+from steps.tracking.snapshot_store import StoredSnapshot
 from steps.train import ModelParams, TrainParams, train
 
 _FUNCTIONS: dict[str, Callable[[Any, MLflowLogger], object]] = {
@@ -40,7 +41,7 @@ def main(params: MainParams, logger: MLflowLogger) -> None:
     model = {name: given[name] for name in ModelParams.model_fields}
 
     runs: dict[str, str] = {}
-    reused = find_reusable(features, logger) if params.reuse == "features" else None
+    reused = _find_reusable(features, logger) if params.reuse == "features" else None
     if reused:
         runs["featurize"] = reused.run_id
         say(f"feature snapshot {reused.snapshot_id}: reused, nothing it is made from has changed")
@@ -50,7 +51,7 @@ def main(params: MainParams, logger: MLflowLogger) -> None:
     log_resolved(logger, feature_snapshot_id=snapshot_id)
     training = TrainParams(feature_snapshot_id=snapshot_id, **model)
     runs["train"] = _run_child("train", training, params, logger)
-    scoring = EvaluateParams(train_run_id=runs["train"])
+    scoring = EvaluateParams(train_run_id=runs["train"], feature_snapshot_id=snapshot_id)
     runs["evaluate"] = _run_child("evaluate", scoring, params, logger)
 
     scored = read_run(logger.client, runs["evaluate"])
@@ -63,6 +64,14 @@ def main(params: MainParams, logger: MLflowLogger) -> None:
     )
     logger.set_tags(**{"mlflow.note.content": _note(runs, logger, scored.tags["verdict"])})
     say(_summary(runs, logger, snapshot_id, scored.tags["model_uri"]))
+
+
+def _find_reusable(features: FeaturizeParams, logger: MLflowLogger) -> StoredSnapshot | None:
+    """Find a snapshot to reuse; where the prices are bad, leave it to featurize's run to say so."""
+    try:
+        return find_reusable(features, logger)
+    except ValueError:
+        return None
 
 
 def _run_child(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -50,9 +51,10 @@ def compare(experiment: str | None, first: str, second: str) -> None:
         say("the same snapshot: every feature, label, symbol, date and value is equal")
         return
     say(describe(compare_snapshots(a, b)))
-    moved = distribution_shift(a, b)
-    say(f"\npopulation stability index, a to b (above {_NOTABLE_PSI}: look closer)")
-    say(moved.to_string(float_format="{:.4f}".format))
+    shift = distribution_shift(a, b)
+    moved = shift[shift > 0]
+    say(f"population stability index, a to b (above {_NOTABLE_PSI}: look closer):")
+    say(moved.to_string(float_format="{:.4f}".format) if len(moved) else "0 for every feature")
 
 
 def distribution_shift(a: FeatureSnapshot, b: FeatureSnapshot) -> pd.Series[float]:
@@ -101,7 +103,7 @@ def _some_rows(rows: pd.DataFrame) -> str:
 def main(arguments: Sequence[str]) -> None:
     """Be the command."""
     parser = argparse.ArgumentParser(prog="python -m steps.snapshot", description=__doc__)
-    parser.add_argument("--experiment_name", help="where 'latest' is looked for")
+    parser.add_argument("--experiment_name", help="where to look; default: in all")
     commands = parser.add_subparsers(dest="command", required=True)
     showing = commands.add_parser("show", help="print the manifest of a snapshot")
     showing.add_argument("snapshot_id", nargs="?", default=LATEST)
@@ -109,6 +111,8 @@ def main(arguments: Sequence[str]) -> None:
     comparing.add_argument("first")
     comparing.add_argument("second")
     given = parser.parse_args(arguments)
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... | head` ends it without a word
     try:
         if given.command == "show":
             show(given.experiment_name, given.snapshot_id)

@@ -1,6 +1,5 @@
 """One symbol's bars as arrays: what every feature is computed from."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,9 +8,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-
-# Every symbol's first close is moved to about 2 to the power of this. See `bars_by_symbol`.
-_PRICE_EXPONENT = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +18,9 @@ class Ohlcv:
     ----------
     date : ndarray of datetime64[D]
     open, high, low, close : ndarray of float64
-        In a unit of the symbol's own: formulas may only use ratios of prices.
+        In any unit: a feature may only use ratios of prices.
     volume : ndarray of float64
-        In any unit: formulas may only use ratios of volumes.
+        In any unit: a feature may only use ratios of volumes.
     """
 
     date: NDArray[np.datetime64]
@@ -48,29 +44,24 @@ def bars_by_symbol(prices: pd.DataFrame, *, min_rows: int) -> Iterator[Ohlcv]:
     Yields
     ------
     Ohlcv
-        Prices times a power of two that moves the first close to about 2**256, volume as it is.
+        Views of the table's columns, not copies.
 
     Raises
     ------
     ValueError
         If `prices` is not sorted.
-
-    Notes
-    -----
-    TA-Lib takes any number below 1e-14 for 0, be it the move of a share at 100 or of a coin at
-    1e-9. Multiplying by a power of two is exact and changes no ratio; it lifts every symbol equally
-    far above that threshold, so that only prices that do not move at all count as flat.
     """
     starts, lengths = symbol_runs(prices)
-    dates = prices["date"].to_numpy().astype("datetime64[D]")
-    price = {name: prices[name].to_numpy() for name in ("open", "high", "low", "close")}
-    volume = np.ascontiguousarray(prices["volume"].to_numpy())
+    date = prices["date"].to_numpy().astype("datetime64[D]")
+    # A column may be a stride through a wider block; TA-Lib would then copy every slice of it.
+    numbers = {
+        name: np.ascontiguousarray(prices[name].to_numpy())
+        for name in ("open", "high", "low", "close", "volume")
+    }
     for start, length in zip(starts, lengths, strict=True):
         if length >= min_rows:
             rows = slice(start, start + length)
-            shift = _PRICE_EXPONENT - math.frexp(price["close"][start])[1]
-            scaled = {name: np.ldexp(column[rows], shift) for name, column in price.items()}
-            yield Ohlcv(date=dates[rows], volume=volume[rows], **scaled)
+            yield Ohlcv(date=date[rows], **{name: column[rows] for name, column in numbers.items()})
 
 
 def symbol_runs(prices: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

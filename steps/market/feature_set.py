@@ -128,13 +128,13 @@ def compute_features(prices: pd.DataFrame, feature_set: FeatureSet) -> pd.DataFr
 def _require_finite(
     table: pd.DataFrame, values: NDArray[np.float32], feature_set: FeatureSet
 ) -> None:
-    finite = np.isfinite(values)
-    if finite.all():
-        return
-    column, row = np.argwhere(~finite)[0]
-    at = table.iloc[row]
-    raise ValueError(
-        f"feature {feature_set.names[column]} must be finite, found {values[column, row]} for "
-        f"{at['symbol']} on {at['date']:%Y-%m-%d} ({np.count_nonzero(~finite)} such values in "
-        "all); look for missing, zero or absurd prices and volumes of that symbol up to that date"
-    )
+    for name, column in zip(feature_set.names, values, strict=True):
+        finite = np.isfinite(column)
+        if not finite.all():
+            row = int(finite.argmin())
+            raise ValueError(
+                f"feature {name} must be finite, found {column[row]} for "
+                f"{table['symbol'].iloc[row]} on {table['date'].iloc[row]:%Y-%m-%d} "
+                f"({np.count_nonzero(~finite)} such rows in all); look for missing, zero or absurd "
+                "prices and volumes of that symbol up to that date"
+            )

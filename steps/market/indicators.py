@@ -2,8 +2,8 @@
 
 TA-Lib keeps running sums. After a volume of 1e12 followed by zeros, a running sum holds a
 rounding residue instead of 0, and a ratio of two such sums is garbage. The windows here are
-summed afresh for every row (in a fixed order, so every CPU gets the same bits), at a handful of
-vector operations per window.
+summed afresh for every row, in a fixed order, by a handful of vector operations. TA-Lib is called
+for what is exact (highest, lowest) and for smoothing that only ever adds (Wilder's and MACD's).
 
 Every function takes one symbol's bars and returns one float64 per row, NaN in the first rows that
 lack history. None reads a row later than the one it describes.
@@ -216,7 +216,8 @@ def obv_slope(bars: Ohlcv, *, days: int) -> Array:
 def money_flow(bars: Ohlcv, *, days: int) -> Array:
     """Money flow index, from 0 to 100; 50 where no money flowed either way.
 
-    Own sums instead of TA-Lib's running ones, which call any flow below 1.0 none at all.
+    Two typical prices that differ by rounding only are equal here, as on paper, which on a grid of
+    cents is common; TA-Lib takes the rounding for a rise or a fall.
     """
     price = bars.high + bars.low + bars.close  # three typical prices: the factor cancels
     change = np.diff(price)

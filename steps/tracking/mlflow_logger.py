@@ -6,13 +6,14 @@ import atexit
 import logging
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import Any, Final, Literal, Self, cast
+from typing import Any, Final, Literal, Self, SupportsFloat, cast
 
 import mlflow
 from mlflow.entities import DatasetInput, Metric, Param, Run, RunTag
@@ -31,6 +32,7 @@ from steps.tracking.stores import (
     use_tracking_uri,
 )
 from steps.tracking.values import (
+    checked_name,
     flatten,
     json_text,
     metric_number,
@@ -121,8 +123,8 @@ class MLflowLogger:
             _warn_if_elsewhere(tracking_uri, self.tracking_uri)
         elif tracking_uri:
             self.tracking_uri = tracking_uri
-        store = absolute_uri(self.tracking_uri)
-        self.client: mlflow.MlflowClient = open_store(store)
+        self._store = absolute_uri(self.tracking_uri)
+        self.client: mlflow.MlflowClient = open_store(self._store)
         named = {
             "model_name": model_name,
             "model_type": model_type,
@@ -130,21 +132,27 @@ class MLflowLogger:
             **(tags or {}),
         }
         self.tags: dict[str, str] = {
-            name: str(plain(value)) for name, value in named.items() if value is not None
+            checked_name("tag", name): str(plain(value))
+            for name, value in named.items()
+            if value is not None
         }
         self._status: RunStatus | None = None
+        self._thread = threading.get_ident()
         self._buffer: list[Metric] = []
-        self._flushed_at = time.monotonic()
+        self._next_step: dict[str, int] = {}
+        self._sent_at = time.monotonic()
 
         with ExitStack() as opening:
-            opening.enter_context(use_tracking_uri(store))
+            opening.enter_context(use_tracking_uri(self._store))
             try:
                 if given_run:
                     run = self._adopt(given_run)
                 else:
                     run = self._start(experiment_name, run_name, parent, settings)
             except MlflowException as error:
-                raise TrackingError(f"the run cannot be opened: {redact(str(error))}") from error
+                raise TrackingError(
+                    f"the run cannot be opened in {redact(self._store)}: {redact(str(error))}"
+                ) from error
             self._when_closed = opening.pop_all()
         self.run_id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
@@ -152,7 +160,11 @@ class MLflowLogger:
         self._params: dict[str, str] = dict(run.data.params)
         _open_loggers.append(self)
         if feature_snapshot_id is not None:
-            self.log_params(**{SNAPSHOT_TAG: feature_snapshot_id})
+            try:
+                self.log_params(**{SNAPSHOT_TAG: feature_snapshot_id})
+            except BaseException as error:  # nobody holds this logger yet: it closes what it opened
+                self.fail(error)
+                raise
 
     # -- opening ---------------------------------------------------------------------------------
 
@@ -162,8 +174,8 @@ class MLflowLogger:
         check_alive(self.client.get_experiment(run.info.experiment_id))
         if os.environ.get("MLFLOW_RUN_ID") == run_id:
             del os.environ["MLFLOW_RUN_ID"]  # or MLflow would take it for every later run, too
-        mlflow.start_run(run_id=run_id, nested=True)
         self.set_tags_of(run_id, self.tags)
+        mlflow.start_run(run_id=run_id, nested=True)
         return run
 
     def _start(self, experiment: str | None, name: str | None, parent: Any, settings: Any) -> Run:
@@ -191,10 +203,13 @@ class MLflowLogger:
         Raises
         ------
         ValueError
-            If a value is longer than MLflow keeps, or if the run already has another value for the
-            parameter.
+            If a name or a value is not one MLflow keeps, or if the run already has another value
+            for the parameter.
         """
-        texts = {name: param_text(name, value) for name, value in flatten(params)}
+        texts = {
+            checked_name("parameter", name): param_text(name, value)
+            for name, value in flatten(params)
+        }
         for name, text in texts.items():
             if name in self._params and not same_param(self._params[name], text):
                 raise ValueError(
@@ -206,41 +221,63 @@ class MLflowLogger:
             self.client.log_batch(self.run_id, params=new[start : start + _PARAMS_PER_REQUEST])
         self._params |= {param.key: param.value for param in new}
 
-    def log_metrics(self, **metrics: float) -> None:
+    def log_metrics(self, **metrics: SupportsFloat) -> None:
         """Record final metrics.
+
+        They get step 0, or the step after the last where :meth:`log_step_metrics` logged some of
+        the name: MLflow takes the value at the highest step for the run's.
 
         Raises
         ------
         TypeError
             If a value is no number.
+        ValueError
+            If a name is not one MLflow keeps.
         """
-        self._add_metrics(0, metrics)
+        self._add_metrics(None, metrics)
         self.flush()
 
-    def log_step_metrics(self, step: int, **metrics: float) -> None:
+    def log_step_metrics(self, step: int, **metrics: SupportsFloat) -> None:
         """Record metrics of one step, such as a boosting round or an epoch.
 
         They are sent a thousand to a request, or every few seconds; :meth:`flush` and the run's end
         send the rest.
+
+        Raises
+        ------
+        TypeError
+            If a value is no number.
+        ValueError
+            If a name is not one MLflow keeps.
         """
         self._add_metrics(int(step), metrics)
-        stale = time.monotonic() - self._flushed_at > _FLUSH_SECONDS
-        if stale or len(self._buffer) >= _METRICS_PER_REQUEST:
+        while len(self._buffer) >= _METRICS_PER_REQUEST:
+            self._send_batch()
+        if self._status or time.monotonic() - self._sent_at > _FLUSH_SECONDS:
             self.flush()
 
-    def _add_metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
+    def _add_metrics(self, step: int | None, metrics: Mapping[str, Any]) -> None:
         now = time.time_ns() // 1_000_000
-        self._buffer += [
-            Metric(name, metric_number(name, value), now, step) for name, value in flatten(metrics)
-        ]
+        numbers = {
+            checked_name("metric", name): metric_number(name, value)
+            for name, value in flatten(metrics)
+        }
+        for name, number in numbers.items():
+            following = self._next_step.get(name, 0)
+            self._buffer.append(Metric(name, number, now, following if step is None else step))
+            if step is not None:
+                self._next_step[name] = max(following, step + 1)
 
     def flush(self) -> None:
         """Send the metrics that are waiting."""
         while self._buffer:
-            batch = self._buffer[:_METRICS_PER_REQUEST]
-            self.client.log_batch(self.run_id, metrics=batch)
-            del self._buffer[: len(batch)]  # only once they are stored: a failed request keeps them
-        self._flushed_at = time.monotonic()
+            self._send_batch()
+
+    def _send_batch(self) -> None:
+        batch = self._buffer[:_METRICS_PER_REQUEST]
+        self.client.log_batch(self.run_id, metrics=batch)
+        del self._buffer[: len(batch)]  # only once they are stored: a failed request keeps them
+        self._sent_at = time.monotonic()
 
     def set_tags(self, **tags: Any) -> None:
         """Set tags of the run; names with dots go in as ``**{"a.b": ...}``."""
@@ -251,7 +288,8 @@ class MLflowLogger:
     def set_tags_of(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of any run in this store."""
         if tags:
-            self.client.log_batch(run_id, tags=[RunTag(key, text) for key, text in tags.items()])
+            named = [RunTag(checked_name("tag", name), text) for name, text in tags.items()]
+            self.client.log_batch(run_id, tags=named)
 
     def log_feature_snapshot(self, features: Mapping[str, Any]) -> str:
         """Record which features were used.
@@ -327,7 +365,10 @@ class MLflowLogger:
         """
         self.flush()
         name = PurePath(model_path).stem.replace(".", "-") or "model"
-        uri = model_store.save_model(model, name=name, model_type=model_type, **details)
+        with use_tracking_uri(self._store):
+            uri = model_store.save_model(
+                model, run_id=self.run_id, name=name, model_type=model_type, **details
+            )
         self.set_tags(model_uri=uri)
         return uri
 
@@ -377,19 +418,24 @@ class MLflowLogger:
             raise ValueError(f"status is {status!r}, expected FINISHED, FAILED or KILLED")
         if self._status is not None:
             return
-        while _open_loggers[-1] is not self:  # children that were left open go with their parent
-            _open_loggers[-1].end_run(status)
+        opened_later = _open_loggers[_open_loggers.index(self) + 1 :]
+        for child in reversed(opened_later):  # children that were left open go with their parent
+            if child._thread == self._thread:
+                child.end_run(status)
         try:
             self.flush()
+        except BaseException:
+            status = "FAILED"  # a run that lost metrics is not to be taken for a whole one
+            raise
         finally:
             self._status = status
             _open_loggers.remove(self)
-            active = mlflow.active_run()
-            if active and active.info.run_id == self.run_id:
-                mlflow.end_run(status)
-            else:
-                self.client.set_terminated(self.run_id, status)
-            self._when_closed.close()
+            with self._when_closed, use_tracking_uri(self._store):
+                active = mlflow.active_run()
+                if active and active.info.run_id == self.run_id:
+                    mlflow.end_run(status)
+                else:
+                    self.client.set_terminated(self.run_id, status)
 
     def fail(self, error: BaseException) -> None:
         """Close the run as FAILED (KILLED when interrupted) and record why."""
@@ -402,7 +448,10 @@ class MLflowLogger:
             self.client.log_text(self.run_id, redact(text), "failure.txt")
         except (MlflowException, OSError) as second:  # the first error is the one to be seen
             _log.warning("the failure could not be recorded in run %s: %s", self.run_id, second)
-        self.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        try:
+            self.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        except (MlflowException, OSError) as second:
+            _log.warning("run %s could not be closed: %s", self.run_id, second)
 
     def __enter__(self) -> Self:
         return self
@@ -454,8 +503,10 @@ def _close_what_is_open() -> None:
     """End the runs a script forgot, with FAILED where it died of an exception.
 
     MLflow's own exit handler would call every one of them FINISHED and lose the metrics that wait.
+    In a notebook an exception ends a cell, not the run.
     """
-    error = getattr(sys, "last_value", None)
+    interactive = hasattr(sys, "ps1")
+    error = None if interactive else getattr(sys, "last_value", None)
     while _open_loggers:
         logger = _open_loggers[-1]
         try:

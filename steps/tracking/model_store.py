@@ -28,17 +28,18 @@ _REQUIREMENTS: Final = {
 def save_model(
     model: Any,
     *,
+    run_id: str,
     name: str,
     model_type: str | None = None,
     pip_requirements: Sequence[str] | None = None,
     **details: Any,
 ) -> str:
-    """Log a model to the active run and return its URI.
+    """Log a model to a run and return its URI.
 
     Parameters
     ----------
     model : xgboost.Booster, xgboost.XGBModel or scikit-learn estimator
-    name : str
+    run_id, name : str
     model_type : str, optional
         Checked against the model; recorded in its metadata.
     pip_requirements : sequence of str, optional
@@ -57,8 +58,10 @@ def save_model(
             f"model_type is {model_type!r}, but the model is a {type(model).__module__}."
             f"{type(model).__name__}"
         )
-    metadata = {**details.pop("metadata", {}), "model_type": model_type or flavor}
+    metadata = {**(details.pop("metadata", None) or {}), "model_type": model_type or flavor}
     common: dict[str, Any] = {
+        "artifact_path": None,  # its older name; the method asks for it all the same
+        "run_id": run_id,
         "name": name,
         "pip_requirements": list(pip_requirements or pinned(flavor)),
         "metadata": metadata,
@@ -67,7 +70,7 @@ def save_model(
     if flavor == "xgboost":
         import mlflow.xgboost
 
-        return str(mlflow.xgboost.log_model(model, **common).model_uri)
+        return str(Model.log(flavor=mlflow.xgboost, xgb_model=model, **common).model_uri)
     import mlflow.sklearn
 
     predict_fn = "predict_proba" if hasattr(model, "predict_proba") else "predict"
@@ -76,8 +79,9 @@ def save_model(
         # MLflow would infer it from `predict`, whatever function it is told to serve.
         common["signature"] = infer_signature(example, getattr(model, predict_fn)(example))
     return str(
-        mlflow.sklearn.log_model(
-            model,
+        Model.log(
+            flavor=mlflow.sklearn,
+            sk_model=model,
             serialization_format="skops",
             skops_trusted_types=list(SKOPS_TRUSTED),
             pyfunc_predict_fn=predict_fn,
@@ -123,6 +127,7 @@ def load_model(uri: str) -> tuple[Any, Mapping[str, Any]]:
         if "xgboost" in description.flavors:
             import mlflow.xgboost
 
+            _check_xgboost(description.flavors["xgboost"])
             model = mlflow.xgboost.load_model(str(folder))
         else:
             import skops.io
@@ -132,9 +137,16 @@ def load_model(uri: str) -> tuple[Any, Mapping[str, Any]]:
     except Exception as error:  # each library has its own
         if not isinstance(
             error, MlflowException | OSError | ValueError | KeyError | TypeError
-        ) and (type(error).__module__.split(".")[0] not in ("skops", "xgboost")):
+        ) and (type(error).__module__.split(".")[0] not in ("skops", "xgboost", "yaml")):
             raise
         raise TrackingError(
             f"model {uri} cannot be loaded ({type(error).__name__}: {error}): train again"
         ) from error
     return model, description.metadata or {}
+
+
+def _check_xgboost(flavor: Mapping[str, Any]) -> None:
+    """Refuse a description that has MLflow import something else than xgboost."""
+    model_class = str(flavor.get("model_class"))
+    if not model_class.startswith("xgboost.") or flavor.get("code"):
+        raise TypeError(f"it asks for {model_class} and code {flavor.get('code')!r} to be trusted")

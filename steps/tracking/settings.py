@@ -75,14 +75,18 @@ def load_settings() -> Settings:
     Raises
     ------
     SettingsError
-        If a variable has a value that is not allowed; the message names it.
+        If a variable has a value that is not allowed, which the message names, or if ``.env`` is
+        not text.
     """
     try:
         return Settings()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"setting {name}={first['input']!r}: {first['msg']}") from None
+        value = redact(repr(first["input"]))
+        raise SettingsError(f"setting {name}={value}: {first['msg']}") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f".env is not UTF-8 text: {error}") from None
 
 
 def redact(text: str) -> str:
@@ -93,4 +97,5 @@ def redact(text: str) -> str:
     >>> redact("no route to postgresql://quant:s3cret@db.example/mlflow")
     'no route to postgresql://quant:***@db.example/mlflow'
     """
-    return re.sub(r"(?<=://)([^\s:/@]*):[^\s/]*@", r"\1:***@", text)
+    # A password ends at the last @: it may itself hold @, / and : where nobody encoded them.
+    return re.sub(r"(?<=://)([^\s:/]*):\S*@", r"\1:***@", text)

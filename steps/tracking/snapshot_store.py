@@ -102,15 +102,15 @@ def _arrow_type(name: str) -> pa.DataType:
 
 
 def resolve_snapshot(
-    client: mlflow.MlflowClient, experiment_id: str, snapshot_id: str = LATEST
+    client: mlflow.MlflowClient, experiment_id: str | None, snapshot_id: str = LATEST
 ) -> StoredSnapshot:
     """Find a finished snapshot.
 
     Parameters
     ----------
     client : MlflowClient
-    experiment_id : str
-        Where to look; an ID is then looked for in the other experiments, too.
+    experiment_id : str or None
+        Where to look; None: in all experiments. An ID is looked for in the others, too.
     snapshot_id : str
         ``latest``, or an ID.
 
@@ -119,8 +119,10 @@ def resolve_snapshot(
     SnapshotNotFoundError
         If there is none; the message names the nearest known ID.
     """
+    everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
+    here = everywhere if experiment_id is None else [experiment_id]
     if snapshot_id == LATEST:
-        run = _newest(client, [experiment_id], f"tags.{SNAPSHOT_TAG} LIKE '%'")
+        run = _newest(client, here, f"tags.{SNAPSHOT_TAG} LIKE '%'")
         if run is None:
             raise SnapshotNotFoundError(
                 "there is no feature snapshot in this experiment yet: run `mlflow run . -e "
@@ -128,8 +130,7 @@ def resolve_snapshot(
             )
         return _stored(run)
     wanted = f"tags.{SNAPSHOT_TAG} = '{_checked(snapshot_id)}'"
-    everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
-    run = _newest(client, [experiment_id], wanted) or _newest(client, everywhere, wanted)
+    run = _newest(client, here, wanted) or _newest(client, everywhere, wanted)
     if run is None:
         raise SnapshotNotFoundError(_unknown(client, everywhere, snapshot_id))
     return _stored(run)
@@ -165,7 +166,7 @@ def load_snapshot(stored: StoredSnapshot) -> FeatureSnapshot:
             path = Path(download_artifacts(artifact_uri=stored.artifact_uri, dst_path=folder))
             manifest = json.loads((path / _MANIFEST).read_text())
             table = from_arrow(pq.read_table(path / _TABLE))
-        except (MlflowException, OSError, ValueError, pa.ArrowException) as error:
+        except (MlflowException, OSError, ValueError, KeyError, pa.ArrowException) as error:
             raise TrackingError(
                 f"snapshot {stored.snapshot_id} of run {stored.run_id} cannot be read from "
                 f"{stored.artifact_uri} ({type(error).__name__}): its files are gone or damaged; "

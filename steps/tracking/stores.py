@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import sqlite3
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 
@@ -29,14 +32,11 @@ def absolute_uri(uri: str) -> str:
 
     A child process that starts in another folder would open another store otherwise.
     """
-    for scheme in ("sqlite:///", "file://", "file:"):
-        if uri.startswith(scheme):
-            path = Path(uri.removeprefix(scheme))
-            if scheme == "sqlite:///" and str(path) == ":memory:":
-                return uri
-            return (
-                path.absolute().as_uri() if scheme != "sqlite:///" else f"{scheme}{path.absolute()}"
-            )
+    if uri.startswith("sqlite:///") and uri != "sqlite:///:memory:":
+        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
+    if uri.startswith("file:"):
+        path = uri.removeprefix("file:").removeprefix("//")
+        return Path(urllib.request.url2pathname(path)).absolute().as_uri()
     return uri
 
 
@@ -84,15 +84,16 @@ def open_store(uri: str) -> mlflow.MlflowClient:
     """
     if uri.startswith("file:"):
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    if uri.startswith(("http://", "https://")):
+        _knock(uri)
     try:
         if uri.startswith("sqlite:///"):
             database = Path(uri.removeprefix("sqlite:///"))
+            _look_into(database)
             with filelock.FileLock(f"{database}.lock"):
                 return _first_contact(uri)
-        if uri.startswith(("http://", "https://")):
-            _knock(uri)
         return _first_contact(uri)
-    except (MlflowException, OSError) as error:
+    except Exception as error:  # databases have their own, and a missing driver is an ImportError
         raise TrackingError(
             f"the tracking store {redact(uri)} cannot be opened: {_first_line(error)}. Check that "
             "it exists and may be written, or set MLFLOW_TRACKING_URI to another one"
@@ -105,17 +106,25 @@ def _first_contact(uri: str) -> mlflow.MlflowClient:
     return client
 
 
+def _look_into(database: Path) -> None:
+    """Open a SQLite file, once: where it cannot be made, the lock beside it would wait for ever."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(database, timeout=60)) as connection:
+        connection.execute("PRAGMA schema_version")
+
+
 def _knock(uri: str) -> None:
     """Ask a server whether it is there, once: MLflow itself would retry for four minutes."""
+    address = re.sub(r"(?<=://)[^/]*@", "", uri).rstrip("/")  # urllib takes a user for a host
     try:
-        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_SERVER_TIMEOUT).close()  # noqa: S310
+        urllib.request.urlopen(f"{address}/health", timeout=_SERVER_TIMEOUT).close()  # noqa: S310
     except urllib.error.HTTPError:
         return  # it answers; what it thinks of the request is MLflow's to say
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise TrackingError(
-            f"the tracking server {redact(uri)} does not answer ({reason}): start it (`make ui`), "
-            "or set MLFLOW_TRACKING_URI to another store"
+            f"the tracking server {redact(uri)} does not answer ({_first_line(reason)}): start it "
+            "(`make ui`), or set MLFLOW_TRACKING_URI to another store"
         ) from error
 
 
@@ -139,17 +148,17 @@ def find_or_create_experiment(client: mlflow.MlflowClient, name: str, settings: 
     return check_alive(experiment)
 
 
-def look_up(experiment_name: str | None = None) -> tuple[mlflow.MlflowClient, str]:
-    """Open the store the settings name, to read, and find an experiment in it.
+def look_up(experiment_name: str | None = None) -> tuple[mlflow.MlflowClient, str | None]:
+    """Open the store that is decided on, to read, and find an experiment in it.
 
     Parameters
     ----------
     experiment_name : str, optional
-        Default: the one of ``MLFLOW_EXPERIMENT_NAME``.
+        Default: no experiment in particular.
 
     Returns
     -------
-    tuple of MlflowClient and str
+    tuple of MlflowClient and str or None
         The experiment's ID.
 
     Raises
@@ -157,15 +166,17 @@ def look_up(experiment_name: str | None = None) -> tuple[mlflow.MlflowClient, st
     TrackingError
         If the store does not open, or has no such experiment; the message names those there are.
     """
-    settings = load_settings()
-    store = absolute_uri(decided_uri(settings))
+    store = absolute_uri(decided_uri(load_settings()))
     client = open_store(store)
     mlflow.set_tracking_uri(store)
-    name = experiment_name or settings.MLFLOW_EXPERIMENT_NAME
-    experiment = client.get_experiment_by_name(name)
+    if experiment_name is None:
+        return client, None
+    experiment = client.get_experiment_by_name(experiment_name)
     if experiment is None:
         names = ", ".join(sorted(known.name for known in client.search_experiments()))
-        raise TrackingError(f"{redact(store)} has no experiment {name!r}; there are: {names}")
+        raise TrackingError(
+            f"{redact(store)} has no experiment {experiment_name!r}; there are: {names}"
+        )
     return client, check_alive(experiment)
 
 
@@ -179,6 +190,6 @@ def check_alive(experiment: Experiment) -> str:
     return str(experiment.experiment_id)
 
 
-def _first_line(error: BaseException) -> str:
+def _first_line(error: object) -> str:
     lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
     return lines[0].rstrip(".") if lines else type(error).__name__

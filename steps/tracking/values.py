@@ -4,14 +4,42 @@ from __future__ import annotations
 
 import json
 import math
+import posixpath
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from datetime import date
+from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import pandas as pd
+
 PARAM_LIMIT: Final = 6000
 """MLflow's longest parameter value, in characters."""
+NAME_LIMIT: Final = 250
+"""MLflow's longest name of a parameter, metric or tag, in characters."""
+
+
+def checked_name(kind: str, name: str) -> str:
+    """Return a name after making sure that MLflow keeps it.
+
+    One metric that MLflow refuses would take the whole request it is in along with it.
+
+    Raises
+    ------
+    ValueError
+        If it does not; the message says what a name may hold.
+    """
+    path = posixpath.normpath(name)
+    fits = len(name) <= NAME_LIMIT and re.fullmatch(r"[/\w.\- :]+", name)
+    if not fits or path != name or path == "." or path.startswith(("..", "/")):
+        raise ValueError(
+            f"{kind} name {name!r} cannot be stored: expected at most {NAME_LIMIT} letters, digits,"
+            " spaces and any of _ - . : / that, read as a path, leads straight down"
+        )
+    return name
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -30,7 +58,13 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def plain(value: Any) -> Any:
-    """Turn NumPy, pandas, date, path and set values into plain Python ones, recursively."""
+    """Turn NumPy, pandas, date, path, enum and set values into plain Python ones, recursively."""
+    if value is pd.NaT or value is pd.NA:
+        return None
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if isinstance(value, np.generic | np.ndarray) and value.dtype.kind in "mM":
+        value = value.astype(f"{value.dtype.kind}8[us]")  # finer ones turn into bare integers
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -84,10 +118,12 @@ def same_param(stored: str, text: str) -> bool:
     typed = words[0] if len(words) == 1 else stored if words else ""
     if text in (stored, typed):
         return True
-    try:
-        return float(typed) == float(text)
-    except ValueError:
-        return typed.lower() == text.lower() and text in ("True", "False")
+    for number in (int, float):  # floats would take long integers that differ for equal
+        try:
+            return number(typed) == number(text)
+        except ValueError:
+            continue
+    return typed.lower() == text.lower() and text in ("True", "False")
 
 
 def metric_number(name: str, value: Any) -> float:
@@ -96,11 +132,11 @@ def metric_number(name: str, value: Any) -> float:
     Raises
     ------
     TypeError
-        If the value is no number; the message names the metric.
+        If the value is no number, or too large for one; the message names the metric.
     """
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(
             f"metric {name} is {value!r}, expected a number: log text with log_params"
         ) from None

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+import statistics
 import subprocess
 import sys
 from fractions import Fraction
@@ -23,6 +24,7 @@ from steps.market.features import (
     compute_features,
     get_feature_set,
 )
+from steps.market.indicators import window_mean_and_std
 
 ROOT = Path(__file__).parents[2]
 CORE = FEATURE_SETS["core"]
@@ -313,6 +315,23 @@ def test_another_feature_takes_one_declaration():
     np.testing.assert_array_equal(table["gap"], expected)
 
 
+def test_zero_is_stored_without_a_sign():
+    nothing = Feature(
+        name="nothing",
+        formula="0 from below",
+        source="none",
+        lookback=0,
+        low=0.0,
+        high=0.0,
+        compute=lambda bars: np.where(bars.close > 50.0, -0.0, -1e-60),
+    )
+    table = compute_features(
+        random_prices(1), FeatureSet(name="0", version="1", features=(nothing,))
+    )
+    assert not table["nothing"].any()
+    assert not np.signbit(table["nothing"]).any()
+
+
 def test_feature_set_refuses_a_repeated_name():
     with pytest.raises(ValueError, match="declares month more than once"):
         FeatureSet(name="twice", version="1", features=(BY_NAME["month"],) * 2)
@@ -440,7 +459,7 @@ def test_windows_forget_what_left_them():
 
 
 def test_smoothed_features_do_not_jump_in_a_long_calm():
-    # Wilder's means fall below TA-Lib's "zero" (1e-14) after some 450 flat days.
+    # After some 450 flat days Wilder's means are below 1e-14, which TA-Lib before 0.8 took for 0.
     tail = compute_features(then_flat(900), CORE).iloc[300:]
     for name in ("rsi_14", "adx_14", "di_spread_14"):
         assert np.ptp(tail[name]) < 0.01, name
@@ -457,6 +476,26 @@ def test_huge_volume_leaves_no_residue():
         compute_features(quiet, CORE)[names].iloc[rows],
         check_exact=True,
     )
+
+
+def test_window_deviation_forgets_what_left_it():
+    rng = np.random.default_rng(3)
+    values = np.concatenate(
+        [1e9 * rng.random(40), np.full(40, 0.1), 1e-6 * rng.random(40), 1e6 + 1e-4 * rng.random(40)]
+    )
+    for days in (5, 14, 20):
+        mean, std = window_mean_and_std(values, days)
+        windows = [values[i : i + days].tolist() for i in range(values.size - days + 1)]
+        size = np.array([max(window) for window in windows])
+        np.testing.assert_array_less(
+            abs(mean - [statistics.fmean(w) for w in windows]), 1e-15 * size
+        )
+        np.testing.assert_array_less(
+            abs(std - [statistics.pstdev(w) for w in windows]), 1e-15 * size
+        )
+        flat = np.array([min(window) == max(window) for window in windows])
+        assert flat.any()
+        assert not std[flat].any()
 
 
 def test_constant_growth_is_no_change_of_volatility():

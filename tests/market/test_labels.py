@@ -25,7 +25,7 @@ def closes(**by_symbol):
 def test_direction_by_hand():
     labels = label_direction(closes(A=[10, 11, 11, 9], B=[5, 6]), horizon=1)
     assert labels["symbol"].tolist() == ["A"] * 4 + ["B"] * 2
-    assert labels["direction"].tolist() == [1, 0, 0, pd.NA, 1, pd.NA]
+    assert labels["direction"].fillna(-1).tolist() == [1, 0, 0, -1, 1, -1]
     assert labels["label_known_at"].dt.day.fillna(0).tolist() == [2, 3, 4, 0, 2, 0]
 
 
@@ -61,8 +61,8 @@ def test_direction_agrees_with_a_loop(horizon, by_symbol):
     for close in by_symbol:
         for t in range(len(close)):
             known = t + horizon < len(close)
-            expected.append(int(close[t + horizon] / close[t] - 1 > 0) if known else pd.NA)
-    assert labels["direction"].tolist() == expected
+            expected.append(int(close[t + horizon] / close[t] - 1 > 0) if known else -1)
+    assert labels["direction"].fillna(-1).tolist() == expected
     assert (labels["label_known_at"].isna() == labels["direction"].isna()).all()
 
 

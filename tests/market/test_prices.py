@@ -241,7 +241,6 @@ DECIMALS = {
         DECIMALS,
         {"Extra": [[1], [2]]},
     ],
-    ids=str,
 )
 def test_parquet_forms(tmp_path, changes):
     path = write_parquet(tmp_path / "prices.parquet", as_columns(**changes))

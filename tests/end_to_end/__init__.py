@@ -1,0 +1,1 @@
+"""The recipe as a user runs it: `mlflow run`, whole processes, real servers."""

@@ -1,0 +1,72 @@
+"""The project in a repository of its own, and folders from which somebody runs it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.entities import Run
+from mlflow.exceptions import ExecutionException
+
+from end_to_end.recipe import Recorded, copy_project, environment, place_database, told
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the working tree, committed: runs of it carry a git commit."""
+    return copy_project(tmp_path_factory.mktemp("repository") / "candlewick")
+
+
+@pytest.fixture(scope="module")
+def new_folder(
+    tmp_path_factory: pytest.TempPathFactory, migrated_database: Path
+) -> Callable[[], Path]:
+    """Return a function that makes folders with an empty database in them."""
+    return lambda: place_database(migrated_database, tmp_path_factory.mktemp("caller"))
+
+
+@dataclass(frozen=True)
+class Launched:
+    """How a project run ended."""
+
+    run: Run
+    succeeded: bool
+    lines: list[str]
+    """What its process said on standard error."""
+    output: str
+
+
+@pytest.fixture
+def launch(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Launched]:
+    """Return a function that runs an entry point by ``mlflow.projects.run``, from the folder given.
+
+    That is what ``mlflow run`` does, less the start of another interpreter for the command line.
+    """
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+
+    def launch(
+        entry_point: str, folder: Path, uri: str = str(project), version: str = "", **typed: str
+    ) -> Launched:
+        monkeypatch.chdir(folder)
+        recorded = Recorded(folder)
+        before = {each.info.run_id for each in recorded.runs()}
+        capfd.readouterr()
+        try:
+            mlflow.projects.run(
+                uri, entry_point, version or None, parameters=typed, env_manager="local"
+            )
+            succeeded = True
+        except ExecutionException:
+            succeeded = False
+        output, error = capfd.readouterr()
+        new = [each for each in recorded.runs() if each.info.run_id not in before]
+        outermost = [each for each in new if "mlflow.parentRunId" not in each.data.tags]
+        assert len(outermost) == 1
+        return Launched(outermost[0], succeeded, told(error), output)
+
+    return launch

@@ -1,0 +1,143 @@
+"""The README: its commands run, its outputs are printed, its tables and links are right."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, clean_environment
+
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "steps/market/sample/README.md"]
+
+BROKEN_CSV = """date,symbol,open,high,low,close,volume
+2024-01-02,ABC,10,11,9,10.5,1000
+2024-01-03,ABC,10,11,9,abc,1000
+2024-01-04,ABC,10,11,9,10.5,1000
+2024-01-05,ABC,10.2,9.5,10.1,10.15,1000
+"""
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line.split(" #")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def output_block(start: str) -> list[str]:
+    block = next(block for block in blocks("text") if block.startswith(start))
+    return block.splitlines()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    folder = (ROOT / document).parent
+    targets = re.findall(r"\]\(([^)#]+)\)", (ROOT / document).read_text())
+    for target in targets:
+        assert target.startswith("https://") or (folder / target).exists(), target
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`?make ([a-z-]+)", README):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_the_first_two_commands_set_everything_up() -> None:
+    assert [command.split()[:2] for command in commands()[:2]] == [
+        ["make", "run"],
+        ["make", "test"],
+    ]
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_parameter_table_is_complete() -> None:
+    from steps.evaluate import EvaluateParams
+    from steps.featurize import FeaturizeParams
+    from steps.train import TrainParams
+
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", README, flags=re.MULTILINE))
+    for step, params in (
+        ("featurize", FeaturizeParams),
+        ("train", TrainParams),
+        ("evaluate", EvaluateParams),
+    ):
+        told = re.findall(r"`(\w+)` \(([\w.]+)", rows[step])
+        defaults = {
+            name: str(field.default).replace("False", "false")
+            for name, field in params.model_fields.items()
+        }
+        assert dict(told) == defaults
+
+
+def test_the_settings_table_is_complete() -> None:
+    from steps.tracking.settings import Settings
+
+    rows = dict(re.findall(r"^\| `(MLFLOW_\w+)` \| `?([^`|]*?)`? \|", README, flags=re.MULTILINE))
+    assert set(rows) == set(Settings.model_fields)
+    settings = Settings()
+    assert rows["MLFLOW_TRACKING_URI"] == settings.tracking_uri
+    assert rows["MLFLOW_EXPERIMENT_NAME"] == settings.MLFLOW_EXPERIMENT_NAME
+    assert rows["MLFLOW_BACKEND"] == settings.MLFLOW_BACKEND
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the project, as a reader has it after cloning."""
+    folder = tmp_path_factory.mktemp("clone") / "candlewick"
+    kept_out = shutil.ignore_patterns(
+        ".git", ".venv", "mlruns", "mlflow.db*", ".*_cache", ".hypothesis"
+    )
+    shutil.copytree(ROOT, folder, ignore=kept_out)
+    yield folder
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = clean_environment()
+    del environment["PYTHONPATH"]  # a reader has none
+    binaries = Path(sys.executable).parent
+    environment["PATH"] = f"{binaries}{os.pathsep}{environment['PATH']}"
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_the_commands_run_one_after_the_other(clone: Path) -> None:
+    shown = output_block("feature snapshot")
+    first = run(["mlflow", "run", ".", "--env-manager", "local"], clone)  # what `make run` does
+    assert first.returncode == 0, first.stderr
+    assert [line for line in shown if line not in first.stdout.splitlines()] == []
+    for command in commands():
+        if not command.startswith("make "):
+            done = run(shlex.split(command), clone)
+            assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+@pytest.mark.slow
+def test_the_broken_file_is_reported_as_shown(clone: Path) -> None:
+    (clone / "broken.csv").write_text(BROKEN_CSV)
+    done = run([sys.executable, "-m", "steps.featurize", "--prices", "broken.csv"], clone)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-3:] == output_block("candlewick featurize failed")
+
+
+@pytest.mark.slow
+def test_the_python_blocks_run(clone: Path) -> None:
+    for block in blocks("python"):
+        done = run([sys.executable, "-c", block], clone)
+        assert done.returncode == 0, done.stderr
