@@ -31,7 +31,8 @@ parameters = $(foreach parameter,$(filter-out -P,$(P)),-P '$(parameter)')
 
 .PHONY: run
 run: .venv/.runtime  ## Features, training, evaluation: the whole recipe
-	$(in_venv) python -m mlflow run . --env-manager local --entry-point $(ENTRY) $(experiment) $(parameters)
+	$(in_venv) python -m mlflow run . --env-manager local \
+		--entry-point $(ENTRY) --run-name $(ENTRY) $(experiment) $(parameters)
 
 .PHONY: ui
 ui: .venv/.runtime  ## MLflow's pages for the runs in mlflow.db, on 127.0.0.1:5000
