@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -16,11 +15,12 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self, SupportsFloat, cast
 
 import mlflow
-from mlflow.entities import DatasetInput, Metric, Param, Run, RunTag
+from mlflow.entities import DatasetInput, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from steps.market.snapshot import manifest_id
 from steps.tracking import model_store
+from steps.tracking.metric_buffer import MetricBuffer
 from steps.tracking.settings import load_settings, redact
 from steps.tracking.stores import (
     TrackingError,
@@ -35,7 +35,6 @@ from steps.tracking.values import (
     checked_name,
     flatten,
     json_text,
-    metric_number,
     param_text,
     plain,
     same_param,
@@ -45,9 +44,7 @@ RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 SNAPSHOT_TAG: Final = "feature_snapshot_id"
 FAILURE_TAG: Final = "failure"
-_METRICS_PER_REQUEST: Final = 1000  # MLflow's own limits
-_PARAMS_PER_REQUEST: Final = 100
-_FLUSH_SECONDS: Final = 5.0  # how stale a training curve may look while a run is going on
+_PARAMS_PER_REQUEST: Final = 100  # MLflow's own limit
 _FAILURE_LENGTH: Final = 500
 
 _log = logging.getLogger(__name__)
@@ -138,9 +135,9 @@ class MLflowLogger:
         }
         self._status: RunStatus | None = None
         self._thread = threading.get_ident()
-        self._buffer: list[Metric] = []
-        self._next_step: dict[str, int] = {}
-        self._sent_at = time.monotonic()
+        self._metrics = MetricBuffer(
+            lambda batch: self.client.log_batch(self.run_id, metrics=batch)
+        )
 
         with ExitStack() as opening:
             opening.enter_context(use_tracking_uri(self._store))
@@ -234,7 +231,7 @@ class MLflowLogger:
         ValueError
             If a name is not one MLflow keeps.
         """
-        self._add_metrics(None, metrics)
+        self._metrics.add(metrics)
         self.flush()
 
     def log_step_metrics(self, step: int, **metrics: SupportsFloat) -> None:
@@ -250,34 +247,15 @@ class MLflowLogger:
         ValueError
             If a name is not one MLflow keeps.
         """
-        self._add_metrics(int(step), metrics)
-        while len(self._buffer) >= _METRICS_PER_REQUEST:
-            self._send_batch()
-        if self._status or time.monotonic() - self._sent_at > _FLUSH_SECONDS:
+        self._metrics.add(metrics, int(step))
+        if self._status or self._metrics.is_stale:
             self.flush()
-
-    def _add_metrics(self, step: int | None, metrics: Mapping[str, Any]) -> None:
-        now = time.time_ns() // 1_000_000
-        numbers = {
-            checked_name("metric", name): metric_number(name, value)
-            for name, value in flatten(metrics)
-        }
-        for name, number in numbers.items():
-            following = self._next_step.get(name, 0)
-            self._buffer.append(Metric(name, number, now, following if step is None else step))
-            if step is not None:
-                self._next_step[name] = max(following, step + 1)
+        else:
+            self._metrics.send_full()
 
     def flush(self) -> None:
         """Send the metrics that are waiting."""
-        while self._buffer:
-            self._send_batch()
-
-    def _send_batch(self) -> None:
-        batch = self._buffer[:_METRICS_PER_REQUEST]
-        self.client.log_batch(self.run_id, metrics=batch)
-        del self._buffer[: len(batch)]  # only once they are stored: a failed request keeps them
-        self._sent_at = time.monotonic()
+        self._metrics.flush()
 
     def set_tags(self, **tags: Any) -> None:
         """Set tags of the run; names with dots go in as ``**{"a.b": ...}``."""

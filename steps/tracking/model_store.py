@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlflow.artifacts import download_artifacts
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
-from steps.tracking.stores import TrackingError
+from steps.tracking.stores import TrackingError, first_line
 
 SKOPS_TRUSTED: Final = (
     "sklearn.tree._tree.Tree",
@@ -135,12 +134,9 @@ def load_model(uri: str) -> tuple[Any, Mapping[str, Any]]:
             file = folder / description.flavors["sklearn"]["pickled_model"]
             model = skops.io.load(file, trusted=list(SKOPS_TRUSTED))
     except Exception as error:  # each library has its own
-        if not isinstance(
-            error, MlflowException | OSError | ValueError | KeyError | TypeError
-        ) and (type(error).__module__.split(".")[0] not in ("skops", "xgboost", "yaml")):
-            raise
         raise TrackingError(
-            f"model {uri} cannot be loaded ({type(error).__name__}: {error}): train again"
+            f"model {uri} cannot be loaded ({type(error).__name__}: {first_line(error)}): "
+            "train again"
         ) from error
     return model, description.metadata or {}
 

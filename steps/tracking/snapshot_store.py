@@ -193,6 +193,7 @@ def load_provenance(stored: StoredSnapshot) -> dict[str, Any]:
 
 def from_arrow(table: pa.Table) -> pd.DataFrame:
     """Return the feature table that :func:`to_arrow` wrote, with the very same dtypes."""
+    table.validate(full=True)  # or a damaged symbol would show first when somebody reads it
     frame: pd.DataFrame = table.to_pandas(date_as_object=False)
     for name in (DATE, LABEL_KNOWN_AT):
         frame[name] = frame[name].astype("datetime64[s]")

@@ -95,7 +95,7 @@ def open_store(uri: str) -> mlflow.MlflowClient:
         return _first_contact(uri)
     except Exception as error:  # databases have their own, and a missing driver is an ImportError
         raise TrackingError(
-            f"the tracking store {redact(uri)} cannot be opened: {_first_line(error)}. Check that "
+            f"the tracking store {redact(uri)} cannot be opened: {first_line(error)}. Check that "
             "it exists and may be written, or set MLFLOW_TRACKING_URI to another one"
         ) from error
 
@@ -123,7 +123,7 @@ def _knock(uri: str) -> None:
     except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise TrackingError(
-            f"the tracking server {redact(uri)} does not answer ({_first_line(reason)}): start it "
+            f"the tracking server {redact(uri)} does not answer ({first_line(reason)}): start it "
             "(`make ui`), or set MLFLOW_TRACKING_URI to another store"
         ) from error
 
@@ -190,6 +190,7 @@ def check_alive(experiment: Experiment) -> str:
     return str(experiment.experiment_id)
 
 
-def _first_line(error: object) -> str:
+def first_line(error: object) -> str:
+    """Return the first line of an error's message, without passwords."""
     lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
     return lines[0].rstrip(".") if lines else type(error).__name__

@@ -13,6 +13,9 @@ from typing import Any
 import mlflow
 from mlflow.entities import Run
 
+from steps.entry_point import open_step
+from steps.pipeline import MainParams, main
+
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = ["date", "symbol", "open", "high", "low", "close", "volume"]
 
@@ -130,3 +133,10 @@ class Recorded:
 def tags_of(runs: dict[str, Run], name: str) -> dict[str, Any]:
     """Return one tag of several runs."""
     return {step: each.data.tags.get(name) for step, each in runs.items()}
+
+
+def run_main_here(**given: Any) -> None:
+    """Run all steps in this process, recorded in this folder."""
+    params = MainParams(**given)
+    with open_step("main", params) as logger:
+        main(params, logger)

@@ -65,12 +65,19 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None
     raise RuntimeError(f"no server at {address}:\n{log.read_text()}")
 
 
+@pytest.fixture(scope="session")
+def shared_database(migrated_database: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database for tests that do not mind the runs of others: opening one takes time."""
+    path = tmp_path_factory.mktemp("shared") / "mlflow.db"
+    shutil.copy(migrated_database, path)
+    return f"sqlite:///{path}"
+
+
 @pytest.fixture(params=["sqlite", "file", pytest.param("server", marks=pytest.mark.slow)])
 def store(request: pytest.FixtureRequest, in_empty_folder: Path) -> str:
     """A tracking URI of each kind in turn."""
     if request.param == "sqlite":
-        request.getfixturevalue("database")
-        return "sqlite:///mlflow.db"
+        return str(request.getfixturevalue("shared_database"))
     if request.param == "file":
         return "file:./mlruns"
     return str(request.getfixturevalue("server"))

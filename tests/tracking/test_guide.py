@@ -28,7 +28,7 @@ def run_step(
     """Run a step as a script, and return its only run and what it printed."""
 
     def run(step: str, experiment: str) -> tuple[mlflow.MlflowClient, Run, str]:
-        result = run_python(str(GUIDE / f"{step}.py"))
+        result = run_python(str(GUIDE / f"{step}.py"), OMP_WAIT_POLICY="PASSIVE")
         assert result.returncode == 0, result.stderr
         mlflow.set_tracking_uri(absolute_uri("sqlite:///mlflow.db"))
         client = mlflow.MlflowClient()

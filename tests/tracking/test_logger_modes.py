@@ -13,8 +13,6 @@ import mlflow
 import nbformat
 import pytest
 from mlflow.entities import Run
-from nbclient import NotebookClient
-from traitlets.config import Config
 
 from steps.tracking.mlflow_logger import MLflowLogger, get_mlflow_logger
 from steps.tracking.stores import TrackingError, absolute_uri
@@ -391,6 +389,9 @@ def test_cells_of_a_notebook(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    from nbclient import NotebookClient
+    from traitlets.config import Config
+
     cells: list[dict[str, Any]] = [
         {"cell_type": "code", "id": f"cell-{number}", "source": source, "outputs": []}
         | {"execution_count": None, "metadata": {}}
@@ -464,9 +465,13 @@ ENDS: list[tuple[BaseException, str, str | None]] = [
 
 @pytest.mark.parametrize(("error", "status", "reason"), ENDS, ids=lambda end: repr(end)[:20])
 def test_what_passes_through_decides_how_a_run_ends(
-    client: mlflow.MlflowClient, error: BaseException, status: str, reason: str | None
+    shared_database: str, error: BaseException, status: str, reason: str | None
 ) -> None:
-    with pytest.raises(type(error)) as caught, MLflowLogger("ends") as logger:
+    client = mlflow.MlflowClient(shared_database)
+    with (
+        pytest.raises(type(error)) as caught,
+        MLflowLogger("ends", tracking_uri=shared_database) as logger,
+    ):
         logger.log_step_metrics(step=0, loss=0.5)
         raise error
     assert caught.value is error
@@ -478,6 +483,7 @@ def test_what_passes_through_decides_how_a_run_ends(
     artifacts = [artifact.path for artifact in client.list_artifacts(logger.run_id)]
     assert artifacts == (["failure.txt"] if reason else [])
     if reason:
+        mlflow.set_tracking_uri(shared_database)
         text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/failure.txt")
         assert "Traceback (most recent call last):" in text
         assert type(error).__name__ in text
