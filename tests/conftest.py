@@ -33,6 +33,7 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         while mlflow.active_run():
             mlflow.end_run()
         mlflow.set_tracking_uri(None)
+        mlflow.tracking.fluent._active_experiment_id = None
         # MLflow exports its decisions into the environment; the next test must not inherit them.
         for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
             del os.environ[name]

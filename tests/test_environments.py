@@ -204,6 +204,7 @@ def conda_lock(
     )
 
 
+@pytest.mark.slow
 def test_conda_lock_check_notices_a_changed_conda_yaml(tmp_path: Path) -> None:
     platforms = ["linux-64", "osx-arm64"]
     conda_yaml = tmp_path / "conda.yaml"
@@ -267,7 +268,7 @@ def test_unsuitable_python_is_refused_before_anything_is_made(tmp_path: Path) ->
 @pytest.mark.parametrize("typed", ["max_depth=3 prices=a&b", "-P max_depth=3 -P prices=a&b"])
 def test_make_run_passes_parameters_on(typed: str) -> None:
     command = make("--dry-run", "--assume-old=.venv/.runtime", "run", f"P={typed}").stdout
-    assert " --entry-point main --experiment-name stock_prediction " in command
+    assert "--entry-point main --run-name main --experiment-name stock_prediction " in command
     assert command.rstrip().endswith(" -P 'max_depth=3' -P 'prices=a&b'")
 
 

@@ -73,6 +73,7 @@ def test_symbols_that_are_too_short_are_named_and_left_out(
     assert done.read_json("snapshot/provenance.json")["dropped_symbols"] == {"TINY": 33}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model_type", ["xgboost", "logistic_regression", "random_forest", "hist_gradient_boosting"]
 )
@@ -119,6 +120,7 @@ def test_the_windows_are_recorded_and_kept_apart(featurized: StepRun) -> None:
     assert rows["test"] == len(read_predictions(run("evaluate", evaluate, EvaluateParams())))
 
 
+@pytest.mark.slow
 def test_the_same_snapshot_and_parameters_predict_the_same_bits(featurized: StepRun) -> None:
     predictions = []
     for _ in range(2):
@@ -127,6 +129,7 @@ def test_the_same_snapshot_and_parameters_predict_the_same_bits(featurized: Step
     pd.testing.assert_frame_equal(*predictions, check_exact=True)
 
 
+@pytest.mark.slow
 def test_the_test_window_cannot_sway_training(database: Path, small_prices: str) -> None:
     """Prices of the test window are turned upside down: model and threshold stay the same."""
     first = run("featurize", featurize, FeaturizeParams(prices=small_prices))
@@ -149,6 +152,7 @@ def test_the_test_window_cannot_sway_training(database: Path, small_prices: str)
     )
 
 
+@pytest.mark.slow
 def test_train_names_the_parameters_a_model_does_not_use(
     featurized: StepRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,6 +189,7 @@ def test_evaluate_refuses_a_run_of_another_step(featurized: StepRun) -> None:
         run("evaluate", evaluate, EvaluateParams(train_run_id=featurized.run_id))
 
 
+@pytest.mark.slow
 def test_evaluate_takes_another_snapshot_only_when_told_to(
     featurized: StepRun, small_prices: str
 ) -> None:
@@ -226,6 +231,7 @@ def test_main_sums_up_its_children(database: Path, small_prices: str) -> None:
     assert parent.tags["train_run_id"] in parent.tags["mlflow.note.content"]
 
 
+@pytest.mark.slow
 def test_main_reuses_features_that_verify_and_no_others(database: Path, small_prices: str) -> None:
     first = run_main(prices=small_prices)
     second = run_main(prices=small_prices)

@@ -1,6 +1,6 @@
 """The project in a repository of its own, and folders from which somebody runs it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,13 +9,39 @@ import pytest
 from mlflow.entities import Run
 from mlflow.exceptions import ExecutionException
 
-from end_to_end.recipe import Recorded, copy_project, environment, place_database, told
+from end_to_end.recipe import Recorded, copy_project, environment, git, place_database, told
+from end_to_end.servers import git_server, serve
 
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the working tree, committed: runs of it carry a git commit."""
     return copy_project(tmp_path_factory.mktemp("repository") / "candlewick")
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A repository behind HTTP with two commits: the tag v1, and the head of main."""
+
+    uri: str
+    tagged: str
+    head: str
+
+
+@pytest.fixture(scope="session")
+def remote(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
+    folder = tmp_path_factory.mktemp("server")
+    work = tmp_path_factory.mktemp("work") / "candlewick"
+    git("clone", "--quiet", str(project), str(work), cwd=folder)
+    git("tag", "v1", cwd=work)
+    git("commit", "--quiet", "--allow-empty", "--message=Second", cwd=work)
+    git("clone", "--quiet", "--bare", str(work), str(folder / "candlewick.git"), cwd=folder)
+    with serve(git_server(folder)) as address:
+        yield Remote(
+            uri=f"{address}/candlewick.git",
+            tagged=git("rev-parse", "v1", cwd=work),
+            head=git("rev-parse", "HEAD", cwd=work),
+        )
 
 
 @pytest.fixture(scope="module")

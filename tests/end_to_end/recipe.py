@@ -17,7 +17,6 @@ from steps.entry_point import open_step
 from steps.pipeline import MainParams, main
 
 ROOT = Path(__file__).resolve().parents[2]
-COLUMNS = ["date", "symbol", "open", "high", "low", "close", "volume"]
 
 
 def environment(**changes: str) -> dict[str, str]:

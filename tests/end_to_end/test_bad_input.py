@@ -38,7 +38,12 @@ class Trained:
 @pytest.fixture(scope="module")
 def trained(project: Path, new_folder: Callable[[], Path]) -> Trained:
     folder = new_folder()
-    done = mlflow_run(str(project), *COMMAND_LINE, "-P", "n_estimators=5", cwd=folder)
+    done = run(
+        *(sys.executable, "-m", "steps.pipeline", "--n_estimators=5"),
+        cwd=folder,
+        PYTHONPATH=str(project),
+        MLFLOW_EXPERIMENT_NAME="Default",  # where `mlflow run` puts its runs
+    )
     assert done.returncode == 0, done.stderr
     recorded = Recorded(folder)
     return Trained(folder, recorded, recorded.steps("featurize")[0], recorded.steps("train")[0])
@@ -70,20 +75,16 @@ def test_a_bad_value_on_the_command_line(project: Path, trained: Trained) -> Non
     assert not trained.recorded.children(failed)
 
 
-def test_a_failing_step_fails_its_parent(project: Path, trained: Trained) -> None:
-    done = mlflow_run(str(project), *COMMAND_LINE, "-P", "prices=nowhere.csv", cwd=trained.folder)
-    assert done.returncode == 1
-    (line,) = told(done.stderr)
-    assert line.startswith("candlewick main failed: featurize: nowhere.csv does not exist")
-    parent = trained.recorded.steps("main")[-1]
-    (child,) = trained.recorded.children(parent).values()
-    for failed in (parent, child):
-        assert failed.info.status == "FAILED"
-        assert "nowhere.csv does not exist" in failed.data.tags["failure"]
-    assert parent.data.tags["failed_step"] == "featurize"
-
-
 # -- through mlflow.projects.run -----------------------------------------------------------------
+
+
+def test_a_failing_step_fails_its_parent(trained: Trained, launch: Callable[..., Launched]) -> None:
+    done = launch("main", trained.folder, prices="nowhere.csv")
+    assert_refused(done, "main", "featurize: nowhere.csv does not exist")
+    (child,) = trained.recorded.children(done.run).values()
+    assert child.info.status == "FAILED"
+    assert "nowhere.csv does not exist" in child.data.tags["failure"]
+    assert done.run.data.tags["failed_step"] == child.data.tags["candlewick.step"] == "featurize"
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,19 @@
 """`--env-manager uv` and `virtualenv`: MLflow installs the lock, the steps run on it."""
 
-import shutil
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
-from end_to_end.recipe import Recorded, mlflow_run
+from end_to_end.conftest import Remote
+from end_to_end.recipe import ROOT, Recorded, mlflow_run
 
 pytestmark = pytest.mark.slow
 
+PYENV = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
+PYTHON = yaml.safe_load((ROOT / "python_env.yaml").read_text())["python"]
 # Imported by every Python before anything else: notes which Python runs what.
 WITNESS = """\
 import os, sys
@@ -19,13 +23,13 @@ with open(os.environ["WITNESSED"], "a") as file:
 
 
 def run_watched(
-    project: Path, folder: Path, *arguments: str, manager: str
+    uri: str, folder: Path, *arguments: str, manager: str
 ) -> tuple[Recorded, dict[str, str]]:
     """Run the project; return what was recorded, and by step module the prefix of its Python."""
     (folder / "watch").mkdir()
     (folder / "watch" / "sitecustomize.py").write_text(WITNESS)
     done = mlflow_run(
-        *(str(project), "--env-manager", manager, *arguments),
+        *(uri, "--env-manager", manager, *arguments),
         cwd=folder,
         PYTHONPATH=str(folder / "watch"),
         WITNESSED=str(folder / "witnessed"),
@@ -45,11 +49,12 @@ def run_watched(
     return Recorded(folder), steps
 
 
-def test_uv(project: Path, new_folder: Callable[[], Path]) -> None:
+def test_uv_with_steps_apart_from_a_git_server(
+    remote: Remote, new_folder: Callable[[], Path]
+) -> None:
     folder = new_folder()
-    recorded, steps = run_watched(
-        *(project, folder, "-P", "isolation=project", "-P", "n_estimators=5"), manager="uv"
-    )
+    typed = ("-v", "v1", "-P", "isolation=project", "-P", "n_estimators=5")
+    recorded, steps = run_watched(remote.uri, folder, *typed, manager="uv")
     (main,) = recorded.steps("main")
     assert recorded.statuses() == {
         step: ["FINISHED"] for step in ("main", "featurize", "train", "evaluate")
@@ -57,6 +62,9 @@ def test_uv(project: Path, new_folder: Callable[[], Path]) -> None:
     # The environment manager is handed on to the steps, though MLflow does not do so by itself.
     for run in (main, *recorded.children(main).values()):
         assert run.data.tags["mlflow.project.env"] == "uv"
+        # Not the temporary clone: a step can be run again when that is gone.
+        assert run.data.tags["mlflow.source.name"] == remote.uri
+        assert run.data.tags["mlflow.source.git.commit"] == remote.tagged
     modules = ["steps.pipeline", "steps.featurize", "steps.train", "steps.evaluate"]
     assert list(steps) == modules
     (environment,) = set(steps.values())
@@ -64,12 +72,12 @@ def test_uv(project: Path, new_folder: Callable[[], Path]) -> None:
 
 
 @pytest.mark.skipif(
-    not (shutil.which("pyenv") or Path("~/.pyenv/bin/pyenv").expanduser().exists()),
-    reason="no pyenv on this machine, which MLflow's virtualenv manager needs",
+    not (PYENV / "versions" / PYTHON).is_dir(),
+    reason=f"no pyenv with Python {PYTHON} on this machine, and compiling one takes minutes",
 )
 def test_virtualenv(project: Path, new_folder: Callable[[], Path]) -> None:
     folder = new_folder()
-    recorded, steps = run_watched(project, folder, "-e", "featurize", manager="virtualenv")
+    recorded, steps = run_watched(str(project), folder, "-e", "featurize", manager="virtualenv")
     (featurize,) = recorded.steps("featurize")
     assert featurize.info.status == "FINISHED"
     assert featurize.data.tags["mlflow.project.env"] == "virtualenv"

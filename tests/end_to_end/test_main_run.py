@@ -14,6 +14,7 @@ import pytest
 from matplotlib.image import imread
 from mlflow.entities import Run
 
+from end_to_end.conftest import Launched
 from end_to_end.recipe import Recorded, git, mlflow_run, tags_of
 from steps.pipeline import MainParams
 from steps.tracking.snapshot_store import from_arrow
@@ -242,11 +243,11 @@ def test_steps_apart_are_project_runs_under_the_same_manager(apart: Tree) -> Non
 
 
 def test_train_alone_makes_its_features_first_then_evaluate_finds_the_model(
-    project: Path, new_folder: Callable[[], Path]
+    project: Path, new_folder: Callable[[], Path], launch: Callable[..., Launched]
 ) -> None:
     folder = new_folder()
-    common = (str(project), "--env-manager", "local")
-    done = mlflow_run(*common, "-e", "train", "-P", "learning_rate=0.1", cwd=folder)
+    typed = ("-e", "train", "-P", "learning_rate=0.1")
+    done = mlflow_run(str(project), "--env-manager", "local", *typed, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "no feature snapshot yet: making one from the sample prices first" in done.stdout
     recorded = Recorded(folder)
@@ -257,12 +258,12 @@ def test_train_alone_makes_its_features_first_then_evaluate_finds_the_model(
     snapshot_id = featurize.data.tags["feature_snapshot_id"]
     assert train.data.tags["feature_snapshot_id"] == snapshot_id
 
-    done = mlflow_run(*common, "-e", "evaluate", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    scored = launch("evaluate", folder)
+    assert scored.succeeded, scored.lines
     (evaluate,) = recorded.steps("evaluate")
     assert evaluate.data.tags["train_run_id"] == train.info.run_id
     assert evaluate.data.tags["feature_snapshot_id"] == snapshot_id
-    assert evaluate.data.tags["verdict"] in done.stdout
+    assert evaluate.data.tags["verdict"] in scored.output
     assert recorded.statuses() == {
         step: ["FINISHED"] for step in ("train", "featurize", "evaluate")
     }

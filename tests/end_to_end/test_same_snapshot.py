@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
@@ -31,8 +32,13 @@ OURS = f"{sys.version_info.major}.{sys.version_info.minor}"
 PACKAGES = ("numpy", "pandas", "pyarrow", "TA-Lib", "fsspec", "pydantic")
 
 
+def works(python: Path) -> bool:
+    """Tell an interpreter from a version manager's stand-in for one that is not installed."""
+    return subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0
+
+
 def other_pythons() -> dict[str, str]:
-    """Return the newest interpreter of every supported version but the one that runs this."""
+    """Return an interpreter of every supported version but the one that runs this."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     supported = SpecifierSet(project["requires-python"])
     pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
@@ -42,8 +48,9 @@ def other_pythons() -> dict[str, str]:
     found: dict[str, str] = {}
     for path in candidates:
         version = path.name.removeprefix("python")
-        if re.fullmatch(r"3\.\d+", version) and version in supported and version != OURS:
-            found.setdefault(version, str(path))
+        wanted = re.fullmatch(r"3\.\d+", version) and version in supported and version != OURS
+        if wanted and version not in found and works(path):
+            found[version] = str(path)
     return found
 
 

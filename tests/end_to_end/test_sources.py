@@ -1,41 +1,15 @@
 """`mlflow run` of a project that is elsewhere: a git server, a zip file."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from end_to_end.conftest import Launched
+from end_to_end.conftest import Launched, Remote
 from end_to_end.recipe import Recorded, git, mlflow_run
-from end_to_end.servers import file_server, git_server, serve
+from end_to_end.servers import file_server, serve
 
 pytestmark = pytest.mark.slow
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A repository behind HTTP with two commits: the tag v1, and the head of main."""
-
-    uri: str
-    tagged: str
-    head: str
-
-
-@pytest.fixture(scope="module")
-def remote(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
-    folder = tmp_path_factory.mktemp("server")
-    work = tmp_path_factory.mktemp("work") / "candlewick"
-    git("clone", "--quiet", str(project), str(work), cwd=folder)
-    git("tag", "v1", cwd=work)
-    git("commit", "--quiet", "--allow-empty", "--message=Second", cwd=work)
-    git("clone", "--quiet", "--bare", str(work), str(folder / "candlewick.git"), cwd=folder)
-    with serve(git_server(folder)) as address:
-        yield Remote(
-            uri=f"{address}/candlewick.git",
-            tagged=git("rev-parse", "v1", cwd=work),
-            head=git("rev-parse", "HEAD", cwd=work),
-        )
 
 
 @pytest.fixture(scope="module")
@@ -72,19 +46,6 @@ def test_head_tag_and_sha_of_a_git_server(
     expected = remote.tagged if version else remote.head
     assert done.run.data.tags["mlflow.source.git.commit"] == expected
     assert done.run.info.status == "FINISHED"
-
-
-def test_steps_apart_from_a_git_server(
-    remote: Remote, folder: Path, launch: Callable[..., Launched]
-) -> None:
-    typed = {"isolation": "project", "reuse": "features", "n_estimators": "5"}
-    done = launch("main", folder, remote.uri, "v1", **typed)
-    assert done.succeeded, done.lines
-    for child in Recorded(folder).children(done.run).values():
-        assert child.info.status == "FINISHED"
-        assert child.data.tags["mlflow.source.git.commit"] == remote.tagged
-        # So that the step can be run again when the temporary clone is gone.
-        assert child.data.tags["mlflow.source.name"] == remote.uri
 
 
 def test_zip_files_on_disk_and_behind_http(
