@@ -81,7 +81,8 @@ def test_the_parameter_table_is_complete() -> None:
 def test_the_settings_table_is_complete() -> None:
     from steps.tracking.settings import Settings
 
-    rows = dict(re.findall(r"^\| `(MLFLOW_\w+)` \|\s*`?([^`|]*?)`?\s*\|", README, flags=re.MULTILINE))
+    row = r"^\| `(MLFLOW_\w+)` \|\s*`?([^`|]*?)`?\s*\|"
+    rows = dict(re.findall(row, README, flags=re.MULTILINE))
     assert set(rows) == set(Settings.model_fields)
     settings = Settings()
     assert rows["MLFLOW_TRACKING_URI"] == settings.tracking_uri
