@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import filelock
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,16 +42,21 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 @pytest.fixture(scope="session")
 def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database: made once, for migrations take seconds."""
-    path = tmp_path_factory.mktemp("migrated") / "mlflow.db"
-    command = "from steps.tracking.stores import open_store; open_store('sqlite:///mlflow.db')"
-    subprocess.run(
-        [sys.executable, "-c", command],
-        cwd=path.parent,
-        env=clean_environment(),
-        check=True,
-        capture_output=True,
-    )
+    """An empty MLflow database: made once, for all workers, for migrations take seconds."""
+    ours = tmp_path_factory.getbasetemp()
+    shared = ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours
+    path = shared / "migrated" / "mlflow.db"
+    with filelock.FileLock(shared / "migrated.lock"):
+        if not path.parent.exists():
+            path.parent.mkdir()
+            command = "from steps.tracking.stores import open_store as o; o('sqlite:///mlflow.db')"
+            subprocess.run(
+                [sys.executable, "-c", command],
+                cwd=path.parent,
+                env=clean_environment(),
+                check=True,
+                capture_output=True,
+            )
     return path
 
 

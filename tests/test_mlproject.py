@@ -110,6 +110,7 @@ def help_texts() -> dict[str, str]:
     return dict(zip(STEPS, done.stdout.split("\0"), strict=False))
 
 
+@pytest.mark.slow
 @each_step
 def test_help_lists_every_parameter_with_its_default(step: str, help_texts: dict[str, str]) -> None:
     module, params = STEPS[step]

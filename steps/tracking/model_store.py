@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlflow.artifacts import download_artifacts
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
 from steps.tracking.stores import TrackingError, first_line
@@ -49,7 +50,7 @@ def save_model(
     Raises
     ------
     TypeError
-        If the model is of neither library, or contradicts `model_type`.
+        If the model is of neither library, holds parts of another, or contradicts `model_type`.
     """
     flavor = _flavor_of(model)
     if (model_type == "xgboost") != (flavor == "xgboost") and model_type is not None:
@@ -77,16 +78,24 @@ def save_model(
     if example is not None and common.get("signature") is None:
         # MLflow would infer it from `predict`, whatever function it is told to serve.
         common["signature"] = infer_signature(example, getattr(model, predict_fn)(example))
-    return str(
-        Model.log(
+    try:
+        stored = Model.log(
             flavor=mlflow.sklearn,
             sk_model=model,
             serialization_format="skops",
             skops_trusted_types=list(SKOPS_TRUSTED),
             pyfunc_predict_fn=predict_fn,
             **common,
-        ).model_uri
-    )
+        )
+    except MlflowException as error:
+        foreign = str(error).partition("Untrusted types found in the file: ")[2]
+        if not foreign:
+            raise
+        raise TypeError(
+            f"the model holds {foreign.rstrip('.')}: log_model stores what scikit-learn itself is "
+            "made of, since anything else could not be loaded without trusting it"
+        ) from error
+    return str(stored.model_uri)
 
 
 def pinned(flavor: str) -> list[str]:

@@ -178,6 +178,13 @@ def test_what_is_no_model_or_another_one_is_refused(logger: MLflowLogger) -> Non
     assert logger.client.search_logged_models([logger.experiment_id]) == []
 
 
+def test_a_model_with_parts_that_could_not_be_loaded_is_not_stored(logger: MLflowLogger) -> None:
+    model = make_pipeline(FunctionTransformer(print), LogisticRegression())
+    with pytest.raises(TypeError, match=r"the model holds \['builtins.print'\]: log_model stores"):
+        logger.log_model(model)
+    assert "model_uri" not in logger.client.get_run(logger.run_id).data.tags
+
+
 def test_the_callers_requirements_and_signature_are_kept(logger: MLflowLogger) -> None:
     signature = mlflow.models.infer_signature(X.head(), np.array([0.5]))
     wanted = ["xgboost>=3", "numpy"]

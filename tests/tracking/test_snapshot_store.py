@@ -316,6 +316,7 @@ def test_tables_of_another_kind_are_refused(
         whole.append_column("extra", whole["macd"]),
         whole.set_column(3, "macd", whole["macd"].cast(pa.float64())),
         whole.set_column(1, "symbol", pa.nulls(len(whole), pa.string())),
+        whole.set_column(1, "symbol", pa.array([b"\xff\xfe"] * len(whole)).view(pa.string())),
         pa.table({"a": [1]}),
     ):
         pq.write_table(table, folder / "features.parquet")
