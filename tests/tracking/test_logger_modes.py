@@ -583,9 +583,9 @@ def test_scripts_that_die_or_forget_lose_nothing(
 def test_what_is_logged_after_the_end_is_kept(client: mlflow.MlflowClient) -> None:
     with MLflowLogger("ends") as logger:
         pass
-    late: dict[str, Any] = {"sharpe": 1.2}
     logger.log_step_metrics(step=0, loss=0.5)
-    logger.log_metrics(**late)
+    assert client.get_run(logger.run_id).data.metrics == {"loss": 0.5}
+    logger.log_metrics(sharpe=1.2)
     logger.set_tags(reviewed=True)
     run = client.get_run(logger.run_id)
     assert run.data.metrics == {"loss": 0.5, "sharpe": 1.2}
