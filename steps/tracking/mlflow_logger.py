@@ -96,7 +96,7 @@ class MLflowLogger:
 
     Examples
     --------
-    >>> with MLflowLogger(experiment_name="docs") as logger:  # doctest: +SKIP
+    >>> with MLflowLogger(experiment_name="docs") as logger:
     ...     logger.log_params(learning_rate=0.1)
     ...     logger.log_metrics(auc_roc=0.51)
     """

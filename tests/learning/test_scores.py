@@ -1,6 +1,5 @@
 """Scores against numbers worked out by hand, baselines and the threshold likewise."""
 
-import doctest
 import math
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steps.learning import scores
 from steps.learning.scores import (
     base_rate_scores,
     best_threshold,
@@ -17,12 +15,6 @@ from steps.learning.scores import (
     persistence_scores,
     score_classifier,
 )
-
-
-def test_examples_in_the_docstrings_are_true() -> None:
-    result = doctest.testmod(scores)
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 def test_scores_by_hand() -> None:
