@@ -5,8 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 from pydantic import Field
 
 from steps.entry_point import StepParams, log_resolved, open_step, run_step, say
@@ -14,6 +17,8 @@ from steps.featurize import FeaturizeParams, featurize
 from steps.learning.models import (
     HYPERPARAMETERS,
     USED_BY,
+    FittedModel,
+    ModelType,
     feature_importance,
     fit_classifier,
     predict_proba_up,
@@ -35,9 +40,7 @@ from steps.tracking.snapshot_store import (
 class ModelParams(StepParams):
     """Which model to fit, on which windows."""
 
-    model_type: Literal[
-        "xgboost", "logistic_regression", "random_forest", "hist_gradient_boosting"
-    ] = Field("xgboost", description="kind of classifier")
+    model_type: ModelType = Field("xgboost", description="kind of classifier")
     learning_rate: float = Field(0.05, gt=0, le=1, description="shrinkage of each round")
     max_depth: int = Field(4, ge=1, le=64, description="deepest tree")
     n_estimators: int = Field(300, ge=1, le=100_000, description="most rounds, or trees")
@@ -76,7 +79,7 @@ def train(params: TrainParams, logger: MLflowLogger) -> str:
     log_resolved(logger, feature_snapshot_id=stored.snapshot_id)
     logger.log_dataset(snapshot_dataset(stored, snapshot.manifest))
 
-    table, X = snapshot.table, snapshot.features
+    table = snapshot.table
     split = purged_split(
         table["date"],
         table["label_known_at"],
@@ -87,40 +90,27 @@ def train(params: TrainParams, logger: MLflowLogger) -> str:
     logger.log_dict_artifact(split.describe(table["symbol"]), "split.json")
     logger.log_dataset_stats(_stats(snapshot, split))
 
-    y = table["direction"]
-    with _progress(params) as on_round:
+    X_train, y_train = _rows(snapshot, split.train)
+    X_validation, y_validation = _rows(snapshot, split.validation)
+    with _progress(params) as show_round:
 
-        def log_round(step: int, scores: Mapping[str, float]) -> None:
+        def on_round(step: int, scores: Mapping[str, float]) -> None:
             logger.log_step_metrics(step, **scores)
-            on_round(step)
+            show_round(step)
 
         fitted = fit_classifier(
             params.model_type,
             params.hyperparameters,
-            X.iloc[split.train],
-            y.iloc[split.train],
-            X.iloc[split.validation],
-            y.iloc[split.validation],
-            on_round=log_round,
+            X_train,
+            y_train,
+            X_validation,
+            y_validation,
+            on_round=on_round,
         )
-    y_proba = predict_proba_up(fitted.model, X.iloc[split.validation])
-    threshold = best_threshold(y.iloc[split.validation], y_proba)
-    logger.log_metrics(best_threshold=threshold)
-    if fitted.best_iteration is not None:
-        logger.log_metrics(best_iteration=fitted.best_iteration)
-    if not fitted.history:  # the model does not learn in rounds: its final scores stand alone
-        for window, rows in (("train", split.train), ("validation", split.validation)):
-            proba = predict_proba_up(fitted.model, X.iloc[rows])
-            scores = score_classifier(y.iloc[rows], proba, threshold=threshold)
-            logger.log_metrics(
-                **{f"{window}_{name}": scores[name] for name in ("log_loss", "auc_roc")}
-            )
+    threshold = best_threshold(y_validation, predict_proba_up(fitted.model, X_validation))
+    logger.log_metrics(best_threshold=threshold, **_final_scores(fitted, snapshot, split))
     importance = feature_importance(
-        fitted.model,
-        snapshot.feature_names,
-        X.iloc[split.validation],
-        y.iloc[split.validation],
-        params.random_state,
+        fitted.model, snapshot.feature_names, X_validation, y_validation, params.random_state
     )
     logger.log_dict_artifact(
         dict(zip(importance["feature"], importance["importance"], strict=True)),
@@ -130,7 +120,7 @@ def train(params: TrainParams, logger: MLflowLogger) -> str:
         fitted.model,
         model_path="model",
         model_type=params.model_type,
-        input_example=X.iloc[split.train[:5]],
+        input_example=X_train.head(),
         metadata={
             "feature_snapshot_id": stored.snapshot_id,
             "feature_set": snapshot.manifest["feature_set"],
@@ -139,13 +129,39 @@ def train(params: TrainParams, logger: MLflowLogger) -> str:
             "best_threshold": threshold,
         },
     )
-    unused = set(HYPERPARAMETERS) - set(USED_BY[params.model_type])
-    say(
-        f"trained {params.model_type} on {len(split.train)} rows "
-        f"({split.windows['train'].first_date} to {split.windows['train'].last_date})"
-        + (f"; it does not use {', '.join(sorted(unused))}" if unused else "")
-    )
+    say(_summary(params, split))
     return model_uri
+
+
+def _rows(snapshot: FeatureSnapshot, rows: NDArray[np.intp]) -> tuple[pd.DataFrame, pd.Series[Any]]:
+    """Return the features and labels of some rows."""
+    return snapshot.features.iloc[rows], snapshot.table["direction"].iloc[rows]
+
+
+def _final_scores(
+    fitted: FittedModel, snapshot: FeatureSnapshot, split: DateSplit
+) -> dict[str, float]:
+    """Return the best round; or, of a model without rounds, the scores the curves would end in."""
+    if fitted.best_iteration is not None:
+        return {"best_iteration": fitted.best_iteration}
+    if fitted.history:
+        return {}
+    final: dict[str, float] = {}
+    for window, rows in (("train", split.train), ("validation", split.validation)):
+        X, y = _rows(snapshot, rows)
+        scores = score_classifier(y, predict_proba_up(fitted.model, X), threshold=0.5)
+        final |= {f"{window}_{name}": scores[name] for name in ("log_loss", "auc_roc")}
+    return final
+
+
+def _summary(params: TrainParams, split: DateSplit) -> str:
+    window = split.windows["train"]
+    trained = (
+        f"trained {params.model_type} on {window.rows} rows "
+        f"({window.first_date} to {window.last_date})"
+    )
+    unused = sorted(set(HYPERPARAMETERS) - set(USED_BY[params.model_type]))
+    return f"{trained}; it does not use {', '.join(unused)}" if unused else trained
 
 
 def _find_or_make(snapshot_id: str, logger: MLflowLogger) -> StoredSnapshot:

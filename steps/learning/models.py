@@ -6,13 +6,15 @@ type that needs it.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from steps.learning.boosting import OnRound, fit_hist_gradient_boosting, fit_xgboost
+
+ModelType = Literal["xgboost", "logistic_regression", "random_forest", "hist_gradient_boosting"]
 
 # What each model type understands: our hyperparameter and the library's word for it.
 _XGBOOST = (
@@ -34,8 +36,10 @@ _LIBRARY_NAMES: dict[str, dict[str, str]] = {
         "random_state": "random_state",
     },
 }
-MODEL_TYPES = tuple(_LIBRARY_NAMES)
-USED_BY = {model_type: tuple(names) for model_type, names in _LIBRARY_NAMES.items()}
+MODEL_TYPES = get_args(ModelType)
+USED_BY: dict[str, tuple[str, ...]] = {
+    model_type: tuple(names) for model_type, names in _LIBRARY_NAMES.items()
+}
 HYPERPARAMETERS = _XGBOOST  # it uses them all
 
 

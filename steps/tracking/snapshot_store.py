@@ -83,7 +83,7 @@ def save_snapshot(
 
 def to_arrow(table: pd.DataFrame) -> pa.Table:
     """Return a feature table as Arrow, with days as days and no trace of pandas."""
-    days = {name: table[name].dt.date for name in (DATE, LABEL_KNOWN_AT)}
+    days = {name: table[name].to_numpy("datetime64[D]") for name in (DATE, LABEL_KNOWN_AT)}
     columns = {
         name: pa.array(days.get(name, table[name]), type=_arrow_type(name), from_pandas=True)
         for name in table.columns
