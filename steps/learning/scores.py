@@ -45,12 +45,21 @@ def score_classifier(
     }
 
 
-def base_rate_scores(y_true: ArrayLike, base_rate: float) -> dict[str, float]:
+def base_rate_scores(y_true: ArrayLike, base_rate: ArrayLike) -> dict[str, float]:
     """Score the forecaster who always says `base_rate`, the train rows' share of ups.
 
     Its calls are all up if the rate is above one half, all down otherwise.
+
+    Parameters
+    ----------
+    y_true : array-like of 0 and 1, shape (n_rows,)
+        What came.
+    base_rate : float, or array-like of float, shape (n_rows,)
+        One for all rows, or one for each where they were trained for on different windows.
     """
-    return score_classifier(y_true, np.full(np.shape(y_true), base_rate), threshold=0.5)
+    return score_classifier(
+        y_true, np.broadcast_to(np.asarray(base_rate), np.shape(y_true)), threshold=0.5
+    )
 
 
 def persistence_forecast(table: pd.DataFrame, horizon: int) -> Floats:
@@ -96,35 +105,57 @@ def persistence_forecast(table: pd.DataFrame, horizon: int) -> Floats:
     return earlier.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def persistence_scores(
-    y_train: ArrayLike, forecast_train: ArrayLike, y_true: ArrayLike, forecast: ArrayLike
-) -> dict[str, float]:
-    """Score persistence at its fairest; rows without a forecast are left out.
+def persistence_rates(y_train: ArrayLike, forecast_train: ArrayLike) -> tuple[float, float]:
+    """Return the train rows' share of ups after a down and after an up.
 
-    Its calls, and the AUC, take the forecast as it is, 0 or 1. A certain forecast that errs
-    has an infinite log-loss, so log-loss and Brier score let it speak in probabilities: the
-    train rows' share of ups after an up, and after a down.
+    It is what persistence says where a probability is asked for. A train window that never
+    saw one of the two has its share of all ups instead.
 
     Parameters
     ----------
-    y_train, y_true : array-like of 0 and 1
-        Labels of the train rows, and of the rows to score.
-    forecast_train, forecast : array-like of 0, 1 and NaN, same shapes
-        The rows' `persistence_forecast`.
+    y_train : array-like of 0 and 1, shape (n_rows,)
+        Labels of the train rows.
+    forecast_train : array-like of 0, 1 and NaN, shape (n_rows,)
+        Their `persistence_forecast`.
 
     Raises
     ------
     ValueError
-        When no row to score has a forecast.
+        When no row has a forecast.
     """
-    y_past, past = _with_forecast(y_train, forecast_train, "train")
+    y, past = _with_forecast(y_train, forecast_train, "train")
+    after_down, after_up = (
+        float(y[past == call].mean() if (past == call).any() else y.mean()) for call in (0, 1)
+    )
+    return after_down, after_up
+
+
+def persistence_scores(
+    y_true: ArrayLike, forecast: ArrayLike, spoken: ArrayLike
+) -> dict[str, float]:
+    """Score persistence at its fairest; rows without a forecast are left out.
+
+    Its calls, and the AUC, take the forecast as it is, 0 or 1. A certain forecast that errs
+    has an infinite log-loss, so log-loss and Brier score let it speak in probabilities.
+
+    Parameters
+    ----------
+    y_true : array-like of 0 and 1, shape (n_rows,)
+        Labels of the rows to score.
+    forecast : array-like of 0, 1 and NaN, shape (n_rows,)
+        Their `persistence_forecast`.
+    spoken : array-like of float, shape (n_rows,)
+        The forecast as a probability: see `persistence_rates`.
+
+    Raises
+    ------
+    ValueError
+        When no row has a forecast.
+    """
     y, calls = _with_forecast(y_true, forecast, "scored")
-    rates = [
-        float(y_past[past == call].mean() if (past == call).any() else y_past.mean())
-        for call in (0, 1)
-    ]
-    spoken = score_classifier(y, np.where(calls == 1, rates[1], rates[0]), threshold=0.5)
-    return {**spoken, **_score_calls(y, calls == 1), "auc_roc": auc_roc(y, calls)}
+    known = ~np.isnan(np.asarray(forecast, dtype=np.float64))
+    scored = score_classifier(y, np.asarray(spoken, dtype=np.float64)[known], threshold=0.5)
+    return {**scored, **_score_calls(y, calls == 1), "auc_roc": auc_roc(y, calls)}
 
 
 def best_threshold(y_true: ArrayLike, y_proba: ArrayLike) -> float:

@@ -12,6 +12,7 @@ from steps.learning.scores import (
     base_rate_scores,
     best_threshold,
     persistence_forecast,
+    persistence_rates,
     persistence_scores,
     score_classifier,
 )
@@ -106,7 +107,10 @@ def test_persistence_scores_by_hand() -> None:
     # In training 3 of 4 rose after an up, 1 of 2 after a down; the row without a forecast
     # counts for nothing.
     y_train, forecast_train = [1, 1, 1, 0, 1, 0, 1], [1, 1, 1, 1, 0, 0, math.nan]
-    scored = persistence_scores(y_train, forecast_train, [1, 0, 0, 1], [1, 1, 0, math.nan])
+    after_down, after_up = persistence_rates(y_train, forecast_train)
+    assert (after_down, after_up) == (0.5, 0.75)
+    spoken = [after_up, after_up, after_down, math.nan]
+    scored = persistence_scores([1, 0, 0, 1], [1, 1, 0, math.nan], spoken)
     assert scored == pytest.approx(
         {
             "accuracy": 2 / 3,
@@ -121,10 +125,11 @@ def test_persistence_scores_by_hand() -> None:
 
 
 def test_persistence_without_a_down_in_training_falls_back_on_all_rows() -> None:
-    scored = persistence_scores([1, 0, 1, 1], [1, 1, 1, 1], [0], [0])
-    assert scored["brier_score"] == 0.75**2
+    assert persistence_rates([1, 0, 1, 1], [1, 1, 1, 1]) == (0.75, 0.75)
+    with pytest.raises(ValueError, match="None of the train rows"):
+        persistence_rates([1], [math.nan])
     with pytest.raises(ValueError, match="None of the scored rows"):
-        persistence_scores([1], [1], [0], [math.nan])
+        persistence_scores([0], [math.nan], [math.nan])
 
 
 @pytest.mark.parametrize(
