@@ -14,11 +14,42 @@ Dates = NDArray[np.datetime64]
 
 @dataclass(frozen=True)
 class Window:
-    """One window of a split, as it is after purging."""
+    """One window of a split, as it is after purging.
+
+    Attributes
+    ----------
+    first_date, last_date : date
+        Of the rows kept.
+    rows : int
+        How many those are.
+    last_label_known_at : date
+        When the last of their labels became known.
+    known_before : date or None
+        Where the next window's embargo begins: every label had to be known strictly before.
+        None where no window follows.
+    """
 
     first_date: date
     last_date: date
     rows: int
+    last_label_known_at: date
+    known_before: date | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Say the same ready for JSON, dates as ISO text; `known_before` only where there is one.
+
+        Examples
+        --------
+        >>> Window(date(2024, 1, 2), date(2024, 1, 5), 4, date(2024, 1, 8)).describe()["last_date"]
+        '2024-01-05'
+        """
+        said = {
+            name: value.isoformat() if isinstance(value, date) else value
+            for name, value in vars(self).items()
+        }
+        if self.known_before is None:
+            del said["known_before"]
+        return said
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +61,7 @@ class DateSplit:
     train, validation, test : ndarray of intp
         Positions of the rows in the table, ascending.
     windows : dict of str to Window
-        First date, last date and number of rows kept, by window name.
+        The dates and the number of rows kept, by window name.
     purged : int
         Labelled rows left out because their label became known too late.
     embargo : int
@@ -54,11 +85,7 @@ class DateSplit:
         """
         described: dict[str, Any] = {}
         for name, window in self.windows.items():
-            described[name] = {
-                "first_date": window.first_date.isoformat(),
-                "last_date": window.last_date.isoformat(),
-                "rows": window.rows,
-            }
+            described[name] = window.describe()
             if symbols is not None:
                 inside = np.asarray(symbols, dtype=object)[getattr(self, name)]
                 described[name]["symbols"] = len(set(inside.tolist()))
@@ -122,10 +149,12 @@ def purged_split(
     ...
     ValueError: The validation window is empty: with 8 labelled dates and an embargo of 1, ...
     """
-    day, known = _as_dates(dates, "dates"), _as_dates(label_known_at, "label_known_at")
-    _check_parameters(day, known, validation_size, test_size, embargo)
+    for name, size in (("validation_size", validation_size), ("test_size", test_size)):
+        check_share(name, size)
+    check_embargo(embargo)
+    day, known = checked_dates(dates, label_known_at)
     calendar = labelled_calendar(day, known)
-    n_test, n_validation = (_share(size, len(calendar)) for size in (test_size, validation_size))
+    n_test, n_validation = (dates_in(size, calendar) for size in (test_size, validation_size))
     n_train = len(calendar) - n_test - n_validation
     if n_train < 1:
         raise ValueError(
@@ -139,13 +168,13 @@ def purged_split(
     is_test = labelled & (day >= starts["test"])
     is_validation = labelled & (day >= starts["validation"]) & ~is_test
     is_train = labelled & (day < starts["validation"])
+    boundaries = {
+        "train": embargo_start(calendar, starts["validation"], embargo),
+        "validation": embargo_start(calendar, starts["test"], embargo),
+    }
     rows = {
-        "train": purge(
-            np.flatnonzero(is_train), known, embargo_start(calendar, starts["validation"], embargo)
-        ),
-        "validation": purge(
-            np.flatnonzero(is_validation), known, embargo_start(calendar, starts["test"], embargo)
-        ),
+        "train": purge(np.flatnonzero(is_train), known, boundaries["train"]),
+        "validation": purge(np.flatnonzero(is_validation), known, boundaries["validation"]),
         "test": np.flatnonzero(is_test),
     }
     for name, kept in rows.items():
@@ -160,7 +189,9 @@ def purged_split(
     check_no_leak(day, known, rows["validation"], rows["test"], embargo)
     return DateSplit(
         **rows,
-        windows={name: _window(day[kept]) for name, kept in rows.items()},
+        windows={
+            name: window_of(day, known, kept, boundaries.get(name)) for name, kept in rows.items()
+        },
         purged=int(labelled.sum()) - sum(len(kept) for kept in rows.values()),
         embargo=embargo,
     )
@@ -224,23 +255,30 @@ def check_no_leak(
             )
 
 
-def _as_dates(values: ArrayLike, name: str) -> Dates:
-    try:
-        return np.asarray(values, dtype="datetime64[s]")
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name} must hold dates without a time zone (datetime64), not {values!r:.80}."
-        ) from error
+def window_of(
+    dates: Dates, label_known_at: Dates, rows: Rows, boundary: np.datetime64 | None = None
+) -> Window:
+    """Describe the window that some rows make; `boundary` is its `known_before`."""
+    day = dates[rows]
+    return Window(
+        first_date=_as_day(day.min()),
+        last_date=_as_day(day.max()),
+        rows=len(rows),
+        last_label_known_at=_as_day(label_known_at[rows].max()),
+        known_before=None if boundary is None else _as_day(boundary),
+    )
 
 
-def _check_parameters(
-    day: Dates, known: Dates, validation_size: float, test_size: float, embargo: int
-) -> None:
-    for name, size in (("validation_size", validation_size), ("test_size", test_size)):
-        if not 0 < size < 1:
-            raise ValueError(f"{name} must be above 0 and below 1, a share of the dates: {size}.")
-    if embargo < 0:
-        raise ValueError(f"embargo must be 0 dates or more, not {embargo}.")
+def checked_dates(dates: ArrayLike, label_known_at: ArrayLike) -> tuple[Dates, Dates]:
+    """Return the two columns as datetime64, after making sure that rows can be split by them.
+
+    Raises
+    ------
+    ValueError
+        When they are no dates, a row has none, no label is known, or one is known before its
+        own row.
+    """
+    day, known = _as_dates(dates, "dates"), _as_dates(label_known_at, "label_known_at")
     if day.shape != known.shape or day.ndim != 1:
         raise ValueError(
             "dates and label_known_at must be two columns of one table, but have the shapes "
@@ -257,13 +295,36 @@ def _check_parameters(
             f"Row {row} of {day[row]} has its label known at {known[row]}, not after its own "
             "date: such a label does not lie ahead. Recompute label_known_at."
         )
+    return day, known
 
 
-def _share(size: float, n_dates: int) -> int:
+def check_share(name: str, size: float) -> None:
+    """Refuse a share of the dates that leaves one side nothing."""
+    if not 0 < size < 1:
+        raise ValueError(f"{name} must be above 0 and below 1, a share of the dates: {size}.")
+
+
+def check_embargo(embargo: int) -> None:
+    """Refuse an embargo that would let windows overlap."""
+    if embargo < 0:
+        raise ValueError(f"embargo must be 0 dates or more, not {embargo}.")
+
+
+def dates_in(size: float, calendar: Dates) -> int:
+    """Return how many dates a share of the calendar is, rounded up."""
     # Rounded first: 0.07 * 100 is 7.000000000000001 in binary, and 7 dates are meant.
-    return math.ceil(round(size * n_dates, 9))
+    return math.ceil(round(size * len(calendar), 9))
 
 
-def _window(days: Dates) -> Window:
-    first, last = (day.astype("datetime64[D]").item() for day in (days.min(), days.max()))
-    return Window(first_date=first, last_date=last, rows=len(days))
+def _as_dates(values: ArrayLike, name: str) -> Dates:
+    try:
+        return np.asarray(values, dtype="datetime64[s]")
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must hold dates without a time zone (datetime64), not {values!r:.80}."
+        ) from error
+
+
+def _as_day(moment: np.datetime64) -> date:
+    day: date = moment.astype("datetime64[D]").item()
+    return day

@@ -97,14 +97,24 @@ def test_a_symbol_with_gaps_is_purged_by_its_own_label_date() -> None:
             "last_date": "2024-01-08",
             "rows": 9,
             "symbols": 2,
+            "last_label_known_at": "2024-01-09",
+            "known_before": "2024-01-10",
         },
         "validation": {
             "first_date": "2024-01-10",
             "last_date": "2024-01-11",
             "rows": 2,
             "symbols": 1,
+            "last_label_known_at": "2024-01-12",
+            "known_before": "2024-01-13",
         },
-        "test": {"first_date": "2024-01-13", "last_date": "2024-01-15", "rows": 3, "symbols": 1},
+        "test": {
+            "first_date": "2024-01-13",
+            "last_date": "2024-01-15",
+            "rows": 3,
+            "symbols": 1,
+            "last_label_known_at": "2024-01-16",
+        },
         "purged_rows": 4,
         "embargo": 0,
     }
@@ -117,8 +127,37 @@ def test_the_description_is_json_and_needs_no_symbols() -> None:
         "first_date": "2024-01-01",
         "last_date": "2024-01-08",
         "rows": 8,
+        "last_label_known_at": "2024-01-09",
+        "known_before": "2024-01-10",
     }
-    assert split.windows["test"] == splits.Window(date(2024, 1, 13), date(2024, 1, 15), 3)
+    assert split.windows["test"] == splits.Window(
+        date(2024, 1, 13), date(2024, 1, 15), 3, date(2024, 1, 16)
+    )
+
+
+def test_the_description_says_which_labels_the_embargo_let_pass() -> None:
+    # Horizon 5: validation begins on day 13 and the test on day 24, each with 5 dates before
+    # it kept free. Day 2 is known on day 7, before day 8; day 13 on day 18, before day 19.
+    table = feature_table({"A": january(*range(1, 32))}, 5)
+    split = purged_split(
+        table["date"], table["label_known_at"], validation_size=0.4, test_size=0.1, embargo=5
+    )
+    said = split.describe()
+    assert said["train"]["last_label_known_at"] == "2024-01-07"
+    assert said["train"]["known_before"] == "2024-01-08"
+    assert said["validation"]["last_label_known_at"] == "2024-01-18"
+    assert said["validation"]["known_before"] == "2024-01-19"
+    assert said["test"]["last_label_known_at"] == "2024-01-31"
+    assert "known_before" not in said["test"]
+
+
+def test_the_last_label_is_the_last_one_kept_not_the_last_rows() -> None:
+    # B rests from day 3 to day 9, so its label of day 3 is known last, on day 9; A's of day 7,
+    # the last row before validation, is known on day 8.
+    table = feature_table({"A": january(1, 2, 3, 4, 5, 6, 7, 8), "B": january(3, 9, 10, 11)}, 1)
+    known = table["label_known_at"].to_numpy()
+    window = splits.window_of(table["date"].to_numpy(), known, np.array([0, 1, 6, 8]))
+    assert window == splits.Window(date(2024, 1, 1), date(2024, 1, 7), 4, date(2024, 1, 9))
 
 
 def test_shares_are_rounded_up_in_decimal() -> None:
