@@ -8,8 +8,10 @@ from typing import Any
 from pydantic import Field
 
 from steps.entry_point import StepParams, run_step, say
+from steps.learning.leaks import alarm, features_look_ahead
 from steps.market.build import build_snapshot, feature_key, ingredients
 from steps.market.features import get_feature_set
+from steps.market.lookahead import find_lookahead
 from steps.market.prices import SAMPLE, open_prices, read_prices
 from steps.market.snapshot import FeatureSnapshot
 from steps.tracking.mlflow_logger import MLflowLogger
@@ -38,16 +40,22 @@ def featurize(params: FeaturizeParams, logger: MLflowLogger) -> StoredSnapshot:
     if prices.dropped:
         few = ", ".join(f"{symbol} ({rows})" for symbol, rows in prices.dropped.items())
         say(f"warning: left out, fewer than the {feature_set.min_rows} rows needed: {few}")
+    lookahead = [found.describe() for found in find_lookahead(prices.table, feature_set)]
+    suspicions = features_look_ahead({"lookahead": lookahead})
+    for suspicion in suspicions:
+        say(alarm([suspicion]))
 
     snapshot = build_snapshot(prices.table, feature_set, params.horizon)
     provenance = {
         **made_from,
         "prices": params.prices,
         "dropped_symbols": dict(prices.dropped),
+        "lookahead": lookahead,
         "git_commit": logger.git_commit,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     stored = save_snapshot(logger, snapshot, provenance, feature_key(made_from))
+    logger.set_tags(leak_alarm=alarm(suspicions))
     logger.log_dataset(snapshot_dataset(stored, snapshot.manifest))
     logger.log_dataset_stats(_stats(snapshot))
     say(
