@@ -1,31 +1,38 @@
-"""main: featurize, train and evaluate as children of one run."""
+"""main: featurize, train and evaluate as children of one run, and walk_forward if asked to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
 from steps.entry_point import StepParams, log_resolved, open_step, run_step, say
 from steps.evaluate import EvaluateParams, evaluate
 from steps.featurize import FeaturizeParams, featurize, find_reusable
+from steps.judge import JudgeParams
 from steps.tracking.mlflow_logger import SNAPSHOT_TAG, MLflowLogger
 from steps.tracking.project import StepFailedError, launch_step, read_run
 from steps.tracking.settings import redact
 from steps.tracking.snapshot_store import StoredSnapshot
-from steps.train import ModelParams, TrainParams, train
+from steps.train import HoldoutParams, TrainParams, train
+from steps.walk_forward import FoldsParams, WalkForwardParams, walk_forward
 
 _FUNCTIONS: dict[str, Callable[[Any, MLflowLogger], object]] = {
     "featurize": featurize,
     "train": train,
     "evaluate": evaluate,
+    "walk_forward": walk_forward,
 }
+_VERDICT_TAGS = ("verdict", "gate", "gate_failed", "leak_alarm")
+
+Child = TypeVar("Child", bound=StepParams)
 
 
-class MainParams(ModelParams, FeaturizeParams):
+class MainParams(FoldsParams, JudgeParams, HoldoutParams, FeaturizeParams):
     """Run featurize, train and evaluate, one after the other."""
 
+    walk_forward: bool = Field(False, description="walk forward as well, after evaluate")
     isolation: Literal["inline", "project"] = Field(
         "inline", description="'project': every step as an mlflow project run of its own"
     )
@@ -33,13 +40,15 @@ class MainParams(ModelParams, FeaturizeParams):
         "features", description="'features': skip featurize where nothing changed"
     )
 
+    def of(self, child: type[Child], **ids: str) -> Child:
+        """Return the parameters of a child step: those given here, and IDs."""
+        given = self.model_dump(include=set(child.model_fields))
+        return child(**given, **ids)
+
 
 def main(params: MainParams, logger: MLflowLogger) -> None:
     """Run the steps as children of this run, and put what came of them on it."""
-    given = params.model_dump()
-    features = FeaturizeParams(**{name: given[name] for name in FeaturizeParams.model_fields})
-    model = {name: given[name] for name in ModelParams.model_fields}
-
+    features = params.of(FeaturizeParams)
     runs: dict[str, str] = {}
     reused = _find_reusable(features, logger) if params.reuse == "features" else None
     if reused:
@@ -49,17 +58,20 @@ def main(params: MainParams, logger: MLflowLogger) -> None:
         runs["featurize"] = _run_child("featurize", features, params, logger)
     snapshot_id = read_run(logger.client, runs["featurize"]).tags[SNAPSHOT_TAG]
     log_resolved(logger, feature_snapshot_id=snapshot_id)
-    training = TrainParams(feature_snapshot_id=snapshot_id, **model)
+    training = params.of(TrainParams, feature_snapshot_id=snapshot_id)
     runs["train"] = _run_child("train", training, params, logger)
-    scoring = EvaluateParams(train_run_id=runs["train"], feature_snapshot_id=snapshot_id)
+    scoring = params.of(EvaluateParams, train_run_id=runs["train"], feature_snapshot_id=snapshot_id)
     runs["evaluate"] = _run_child("evaluate", scoring, params, logger)
+    if params.walk_forward:
+        walking = params.of(WalkForwardParams, feature_snapshot_id=snapshot_id)
+        runs["walk_forward"] = _run_child("walk_forward", walking, params, logger)
 
     scored = read_run(logger.client, runs["evaluate"])
     logger.log_metrics(**{k: v for k, v in scored.metrics.items() if "/" not in k})
     logger.set_tags(
         **{f"{step}_run_id": run_id for step, run_id in runs.items()},
+        **{tag: scored.tags[tag] for tag in _VERDICT_TAGS},
         features_reused=reused is not None,
-        verdict=scored.tags["verdict"],
         model_uri=scored.tags["model_uri"],
     )
     logger.set_tags(**{"mlflow.note.content": _note(runs, logger, scored.tags["verdict"])})
@@ -100,6 +112,7 @@ def _note(runs: dict[str, str], logger: MLflowLogger, verdict: str) -> str:
 
 def _summary(runs: dict[str, str], logger: MLflowLogger, snapshot_id: str, model_uri: str) -> str:
     rows = {"main": logger.run_id, **runs, "snapshot": snapshot_id, "model": model_uri}
+    width = max(9, *map(len, rows))
     store = redact(logger.tracking_uri)
     page = f"#/experiments/{logger.experiment_id}/runs/{logger.run_id}"
     if store.startswith("http"):
@@ -110,7 +123,7 @@ def _summary(runs: dict[str, str], logger: MLflowLogger, snapshot_id: str, model
             f"          then open http://127.0.0.1:5000/{page}"
         )
     return "\n".join(
-        ["", *(f"{name:<9} {value}" for name, value in rows.items()), f"look at  {look}"]
+        ["", *(f"{name:<{width}} {value}" for name, value in rows.items()), f"look at  {look}"]
     )
 
 

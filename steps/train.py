@@ -26,6 +26,7 @@ from steps.learning.models import (
 from steps.learning.scores import best_threshold, score_classifier
 from steps.learning.splits import DateSplit, purged_split
 from steps.market.snapshot import FeatureSnapshot
+from steps.provenance import code_sha256, environment
 from steps.tracking.mlflow_logger import MLflowLogger
 from steps.tracking.snapshot_store import (
     LATEST,
@@ -57,7 +58,6 @@ class ModelParams(StepParams):
     n_jobs: int = Field(0, ge=0, description="threads; 0: every core")
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="'cpu', 'cuda'")
     validation_size: float = Field(0.15, gt=0, lt=1, description="share of dates for validation")
-    test_size: float = Field(0.2, gt=0, lt=1, description="share of dates for the test, the last")
     embargo: int = Field(5, ge=0, description="dates kept free before validation and test")
 
     @property
@@ -66,7 +66,13 @@ class ModelParams(StepParams):
         return self.model_dump(include=set(HYPERPARAMETERS))
 
 
-class TrainParams(ModelParams):
+class HoldoutParams(ModelParams):
+    """Which model to fit, with the last dates held out for the test."""
+
+    test_size: float = Field(0.2, gt=0, lt=1, description="share of dates for the test, the last")
+
+
+class TrainParams(HoldoutParams):
     """Train a classifier of direction on a feature snapshot."""
 
     feature_snapshot_id: str = Field(LATEST, description="'latest', or a feature snapshot ID")
@@ -74,10 +80,12 @@ class TrainParams(ModelParams):
 
 def train(params: TrainParams, logger: MLflowLogger) -> str:
     """Fit a model on the snapshot's train window and store it. Return its URI."""
-    stored = _find_or_make(params.feature_snapshot_id, logger)
+    stored = find_or_make_snapshot(params.feature_snapshot_id, logger)
     snapshot = load_snapshot(stored)
     log_resolved(logger, feature_snapshot_id=stored.snapshot_id)
     logger.log_dataset(snapshot_dataset(stored, snapshot.manifest))
+    logger.set_tags(code_sha256=code_sha256())
+    logger.log_dict_artifact(environment(), "environment.json")
 
     table = snapshot.table
     split = purged_split(
@@ -90,24 +98,8 @@ def train(params: TrainParams, logger: MLflowLogger) -> str:
     logger.log_dict_artifact(split.describe(table["symbol"]), "split.json")
     logger.log_dataset_stats(_stats(snapshot, split))
 
-    X_train, y_train = _rows(snapshot, split.train)
     X_validation, y_validation = _rows(snapshot, split.validation)
-    with _progress(params) as show_round:
-
-        def on_round(step: int, scores: Mapping[str, float]) -> None:
-            logger.log_step_metrics(step, **scores)
-            show_round(step)
-
-        fitted = fit_classifier(
-            params.model_type,
-            params.hyperparameters,
-            X_train,
-            y_train,
-            X_validation,
-            y_validation,
-            on_round=on_round,
-        )
-    threshold = best_threshold(y_validation, predict_proba_up(fitted.model, X_validation))
+    fitted, threshold = fit_rows(params, snapshot, split.train, split.validation, logger)
     logger.log_metrics(best_threshold=threshold, **_final_scores(fitted, snapshot, split))
     importance = feature_importance(
         fitted.model, snapshot.feature_names, X_validation, y_validation, params.random_state
@@ -120,7 +112,7 @@ def train(params: TrainParams, logger: MLflowLogger) -> str:
         fitted.model,
         model_path="model",
         model_type=params.model_type,
-        input_example=X_train.head(),
+        input_example=snapshot.features.iloc[split.train[:5]],
         metadata={
             "feature_snapshot_id": stored.snapshot_id,
             "feature_set": snapshot.manifest["feature_set"],
@@ -131,6 +123,35 @@ def train(params: TrainParams, logger: MLflowLogger) -> str:
     )
     say(_summary(params, split))
     return model_uri
+
+
+def fit_rows(
+    params: ModelParams,
+    snapshot: FeatureSnapshot,
+    train: NDArray[np.intp],
+    validation: NDArray[np.intp],
+    logger: MLflowLogger,
+) -> tuple[FittedModel, float]:
+    """Fit a model on some rows, its curves going into the run; return it with its threshold.
+
+    The validation rows choose where to stop, and above which probability to call a row up.
+    """
+    X_validation, y_validation = _rows(snapshot, validation)
+    with _progress(params) as show_round:
+
+        def on_round(step: int, scores: Mapping[str, float]) -> None:
+            logger.log_step_metrics(step, **scores)
+            show_round(step)
+
+        fitted = fit_classifier(
+            params.model_type,
+            params.hyperparameters,
+            *_rows(snapshot, train),
+            X_validation,
+            y_validation,
+            on_round=on_round,
+        )
+    return fitted, best_threshold(y_validation, predict_proba_up(fitted.model, X_validation))
 
 
 def _rows(snapshot: FeatureSnapshot, rows: NDArray[np.intp]) -> tuple[pd.DataFrame, pd.Series[Any]]:
@@ -164,7 +185,7 @@ def _summary(params: TrainParams, split: DateSplit) -> str:
     return f"{trained}; it does not use {', '.join(unused)}" if unused else trained
 
 
-def _find_or_make(snapshot_id: str, logger: MLflowLogger) -> StoredSnapshot:
+def find_or_make_snapshot(snapshot_id: str, logger: MLflowLogger) -> StoredSnapshot:
     """Find a snapshot; where none was ever made, make one in a child run."""
     try:
         return resolve_snapshot(logger.client, logger.experiment_id, snapshot_id)
@@ -191,7 +212,7 @@ def _stats(snapshot: FeatureSnapshot, split: DateSplit) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(params: TrainParams) -> Iterator[Callable[[int], None]]:
+def _progress(params: ModelParams) -> Iterator[Callable[[int], None]]:
     """Show a progress bar where somebody watches."""
     if not sys.stderr.isatty():
         yield lambda step: None

@@ -17,7 +17,11 @@ from steps.evaluate import EvaluateParams
 from steps.featurize import FeaturizeParams
 from steps.learning.models import HYPERPARAMETERS, MODEL_TYPES
 from steps.pipeline import MainParams
+from steps.promote import PromoteParams
+from steps.reproduce import ReproduceParams
+from steps.rollback import RollbackParams
 from steps.train import ModelParams, TrainParams
+from steps.walk_forward import WalkForwardParams
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
@@ -27,6 +31,10 @@ STEPS: dict[str, tuple[str, type[StepParams]]] = {
     "featurize": ("steps.featurize", FeaturizeParams),
     "train": ("steps.train", TrainParams),
     "evaluate": ("steps.evaluate", EvaluateParams),
+    "walk_forward": ("steps.walk_forward", WalkForwardParams),
+    "promote": ("steps.promote", PromoteParams),
+    "rollback": ("steps.rollback", RollbackParams),
+    "reproduce": ("steps.reproduce", ReproduceParams),
 }
 # What MLproject calls a type that it does not know, such as a Literal, is a string.
 TYPE_NAMES = {str: "string", int: "int", float: "float", bool: "bool"}
@@ -133,11 +141,27 @@ def test_every_hyperparameter_is_a_parameter() -> None:
 
 def test_main_takes_everything_that_its_steps_take_but_their_ids() -> None:
     ids = {"feature_snapshot_id", "train_run_id", "allow_other_snapshot"}
-    steps = {**FeaturizeParams.model_fields, **TrainParams.model_fields}
-    own = {"isolation", "reuse"}
+    children = (FeaturizeParams, TrainParams, EvaluateParams, WalkForwardParams)
+    steps = {name: field for child in children for name, field in child.model_fields.items()}
+    own = {"walk_forward", "isolation", "reuse"}
     assert set(MainParams.model_fields) - own == set(steps) - ids
     for name in set(steps) - ids:
         assert repr(MainParams.model_fields[name]) == repr(steps[name])
+
+
+def test_main_hands_its_children_what_it_was_given() -> None:
+    given = MainParams(max_depth=2, test_dates=60, gate_auc_low=0.52, horizon=5, test_size=0.1)
+    walking = given.of(WalkForwardParams, feature_snapshot_id="abc")
+    assert walking == WalkForwardParams(
+        max_depth=2, test_dates=60, gate_auc_low=0.52, feature_snapshot_id="abc"
+    )
+    assert given.of(FeaturizeParams) == FeaturizeParams(horizon=5)
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("none", "none"), ("0.5", 0.5), ("-1", -1.0)])
+def test_a_condition_of_the_gate_can_be_left_out(typed: str, meant: object) -> None:
+    read = parse("evaluate", command("evaluate", gate_sharpe_low=typed))
+    assert read == EvaluateParams(gate_sharpe_low=meant)  # type: ignore[arg-type]
 
 
 SHOW = 'sys.stdout.write("\\0".join(sys.argv[1:]))'
@@ -210,7 +234,7 @@ def test_a_flag_reads_as_people_type_it(typed: str, meant: bool) -> None:
         ("train", {"model_type": "xgbost"}, "model_type='xgbost': input should be 'xgboost', "),
         ("train", {"device": "gpu"}, "device='gpu': string should match pattern"),
         ("train", {"max_dept": "3"}, "unknown parameter max_dept: did you mean max_depth?"),
-        ("evaluate", {"bogus": "1"}, "unknown parameter bogus: there are train_run_id, feature_"),
+        ("evaluate", {"bogus": "1"}, "unknown parameter bogus: there are confidence, "),
         ("evaluate", {"allow_other_snapshot": "perhaps"}, "allow_other_snapshot='perhaps': "),
         ("main", {"isolation": "docker"}, "isolation='docker': input should be 'inline' or 'proj"),
         ("main", {"max_depth": "0", "subsample": "2"}, "max_depth='0': "),

@@ -54,6 +54,7 @@ def test_show_takes_the_newest(
     assert json.loads(capsys.readouterr().out)["feature_snapshot_id"] == two_snapshots[1]
 
 
+@pytest.mark.slow
 def test_compare_names_what_differs(
     two_snapshots: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,6 +69,7 @@ def test_compare_names_what_differs(
     assert not {"return_1d", "rsi_14", "direction"} & changed
 
 
+@pytest.mark.slow
 def test_compare_of_equals_says_so(
     two_snapshots: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

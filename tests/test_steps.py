@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from steps.entry_point import open_step
 from steps.evaluate import EvaluateParams, evaluate
 from steps.featurize import FeaturizeParams, featurize
+from steps.market.features import FEATURE_SETS, Feature
 from steps.market.prices import load_prices
 from steps.market.snapshot import SnapshotError
 from steps.pipeline import MainParams, main
@@ -104,6 +106,7 @@ def test_every_kind_of_model_is_trained_stored_and_scored(
     )
 
 
+@pytest.mark.slow
 def test_the_windows_are_recorded_and_kept_apart(featurized: StepRun) -> None:
     trained = run("train", train, TrainParams(embargo=7, **QUICK))
     split = trained.read_json("split.json")
@@ -215,6 +218,7 @@ def run_main(**given: Any) -> StepRun:
     return read_run(logger.client, logger.run_id)
 
 
+@pytest.mark.slow
 def test_main_sums_up_its_children(database: Path, small_prices: str) -> None:
     parent = run_main(prices=small_prices)
     client = mlflow.MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db")
@@ -274,3 +278,45 @@ def test_a_step_that_fails_half_way_leaves_no_snapshot(
     assert list(Path("mlruns").rglob("features.parquet"))
     with pytest.raises(SnapshotNotFoundError, match="no feature snapshot"):
         run("train", train, TrainParams(feature_snapshot_id="0" * 32))
+
+
+def test_a_feature_that_looks_ahead_raises_the_alarm(
+    database: Path,
+    small_prices: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The alarm does not fail featurize; it is said, tagged and kept with the snapshot."""
+    peek = Feature(
+        name="peek",
+        formula="close[t+1] / close[t] - 1",
+        source="nobody",
+        lookback=0,
+        low=-1.0,
+        high=float("inf"),
+        compute=lambda bars: np.append(bars.close[1:] / bars.close[:-1] - 1.0, 0.0),
+    )
+    peeking = replace(FEATURE_SETS["core"], features=(*FEATURE_SETS["core"].features, peek))
+    monkeypatch.setattr("steps.market.features.FEATURE_SETS", {"core": peeking})
+    done = run("featurize", featurize, FeaturizeParams(prices=small_prices))
+    (found,) = done.read_json("snapshot/provenance.json")["lookahead"]
+    prices = pd.read_parquet(small_prices)
+    close = prices[prices["symbol"] == "GOOG"].set_index("date")["close"]
+    returns = (close.shift(-1) / close - 1).astype("float32")
+    day = close.index[int(0.6 * 400) - 1]  # the last one before the first cut
+    assert found["date"] == f"{day:%Y-%m-%d}"
+    line = (
+        f"LEAK SUSPECTED: feature peek of GOOG on {day:%Y-%m-%d} is {returns[day]!s}, but was 0.0 "
+        "before later rows came: it looks ahead"
+    )
+    assert line in capsys.readouterr().out.splitlines()
+    assert done.tags["leak_alarm"] == line
+    assert done.status == "FINISHED"
+
+
+def test_the_declared_features_raise_no_alarm(
+    featurized: StepRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert featurized.tags["leak_alarm"] == "none"
+    assert featurized.read_json("snapshot/provenance.json")["lookahead"] == []
+    assert "LEAK" not in capsys.readouterr().out

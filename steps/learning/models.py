@@ -139,7 +139,11 @@ def fit_classifier(
     if model_type == "logistic_regression":
         # lbfgs works in the type it is given, and single precision is too coarse for it.
         X_train = X_train.astype(np.float64)
-    return FittedModel(model_type, model.fit(X_train, y_train))
+    model.fit(X_train, y_train)
+    if model_type == "random_forest":
+        # Threads add up the trees in the order they finish, and so not to the same last bit.
+        model.set_params(n_jobs=1)
+    return FittedModel(model_type, model)
 
 
 def predict_proba_up(model: Any, X: pd.DataFrame) -> NDArray[np.float64]:
@@ -218,6 +222,37 @@ def feature_importance(
     shares = values / total if total > 0 else np.zeros(len(names))
     order = np.argsort(-shares, kind="stable")
     return pd.DataFrame({"feature": np.array(names)[order], "importance": shares[order]})
+
+
+def shap_values(model: Any, X: pd.DataFrame) -> pd.DataFrame | None:
+    """Say what each feature added to each row's forecast, in log-odds (XGBoost's own TreeSHAP).
+
+    Parameters
+    ----------
+    model : xgboost.Booster or scikit-learn classifier
+        As in `FittedModel.model`.
+    X : DataFrame, shape (n_rows, n_features)
+        Features by name.
+
+    Returns
+    -------
+    DataFrame, shape (n_rows, n_features), or None
+        Positive pushes the forecast up. None for models that have no such values of their own:
+        all but XGBoost's.
+
+    References
+    ----------
+    S. M. Lundberg et al., "From local explanations to global understanding with explainable AI
+    for trees", Nature Machine Intelligence 2 (2020).
+    """
+    if hasattr(model, "predict_proba"):
+        return None
+    from xgboost import DMatrix
+
+    names = list(model.feature_names)
+    added = model.predict(DMatrix(X[names]), pred_contribs=True)
+    # The last column is what the model says of a row it knows nothing of.
+    return pd.DataFrame(added[:, :-1], columns=names, index=X.index)
 
 
 def _build_xgboost(used: dict[str, Any]) -> Any:

@@ -14,11 +14,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from steps.reporting.style import BLUE, GREY, INK, ORANGE, label, new_figure, new_panels, percent
+from steps.reporting.style import (
+    BLUE,
+    GREY,
+    LONGEST_NAME,
+    ON_LIGHT,
+    ORANGE,
+    label,
+    name_of,
+    new_figure,
+    new_panels,
+    on_one_line,
+    percent,
+)
 
 DPI = 110
 CALIBRATION_BINS = 10
 MOST_FEATURES = 20
+# On Blues, white reads better than black from this share on; both then have a contrast of 4.5.
+DARK_CELL = 0.71
 
 
 class Interval(Protocol):
@@ -57,6 +71,7 @@ def confusion_matrix_figure(y_true: ArrayLike, y_pred: ArrayLike) -> Figure:
     axes.axvline(0.5, color="white", linewidth=3)
     for row in range(2):
         for column in range(2):
+            dark = shares[row, column] > DARK_CELL
             axes.text(
                 column,
                 row,
@@ -65,7 +80,8 @@ def confusion_matrix_figure(y_true: ArrayLike, y_pred: ArrayLike) -> Figure:
                 va="center",
                 fontsize=15,
                 linespacing=1.5,
-                color="white" if shares[row, column] > 0.55 else INK,
+                color="white" if dark else "black",
+                gid=None if dark else f"{ON_LIGHT}-{row}-{column}",
             )
     axes.set_xticks([0, 1], ["down", "up"])
     axes.set_yticks([0, 1], ["down", "up"])
@@ -188,11 +204,16 @@ def feature_importance_figure(importance: pd.DataFrame) -> Figure:
     top = importance.head(MOST_FEATURES)
     first = top.iloc[0]
     if first["importance"] > 0:
-        title = f"{first['feature']} matters most: {percent(first['importance'])} of the total"
+        title = (
+            f"{on_one_line(str(first['feature']), LONGEST_NAME)} matters most: "
+            f"{percent(first['importance'])} of the total"
+        )
     else:
         title = "The model uses no feature"
     figure, axes = new_figure("Feature importance", title, (7.0, 1.4 + 0.26 * len(top)))
-    axes.barh(top["feature"], 100 * top["importance"], color=BLUE, height=0.7)
+    names = [name_of(feature) for feature in top["feature"]]
+    axes.barh(range(len(top)), 100 * top["importance"], color=BLUE, height=0.7)
+    axes.set_yticks(range(len(top)), names)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)

@@ -6,11 +6,48 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 BLUE, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#8A8A8A", "#222222"
+GRID = "#E6E6E6"
+# Artists whose gid begins so stand on a light ground of their own, and stay dark on dark pages.
+ON_LIGHT = "on-light"
+LONGEST_NAME = 40
 
 
 def percent(share: float) -> str:
     """Write a share as per cent, with one decimal."""
-    return f"{100 * share:.1f} %"
+    return f"{with_minus(100 * share, '.1f')} %"
+
+
+def with_minus(value: float, spec: str) -> str:
+    """Format a number with a minus sign where `format` puts a hyphen, as axes do."""
+    return format(value, spec).replace("-", "\N{MINUS SIGN}")
+
+
+def on_one_line(text: str, most: int) -> str:
+    r"""Shorten a name to `most` letters; what is no letter to print becomes a space.
+
+    Examples
+    --------
+    >>> on_one_line("a_rather\nlong_name", most=12)
+    'a_rather lo…'
+    """
+    printable = "".join(letter if letter.isprintable() else " " for letter in text)
+    return printable if len(printable) <= most else printable[: most - 1] + "…"
+
+
+def plain(text: str) -> str:
+    r"""Keep matplotlib from reading what stands between two dollar signs as a formula.
+
+    Examples
+    --------
+    >>> print(plain("costs $1 or $2"))
+    costs \$1 or \$2
+    """
+    return text.replace("$", r"\$")
+
+
+def name_of(thing: object) -> str:
+    """Write a name, of a symbol or a feature, beside an axis."""
+    return plain(on_one_line(str(thing), LONGEST_NAME))
 
 
 def new_figure(kind: str, title: str, inches: tuple[float, float]) -> tuple[Figure, Axes]:
@@ -36,7 +73,7 @@ def new_panels(
     """
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
     figure = Figure(figsize=inches, layout=layout, facecolor="white")
-    figure.suptitle(title, fontsize=12.5, fontweight="bold", color=INK, x=0.02, ha="left")
+    figure.suptitle(plain(title), fontsize=12.5, fontweight="bold", color=INK, x=0.02, ha="left")
     figure.set_label(f"{kind}. {title}.")
     panels = figure.subplots(len(heights), sharex=True, height_ratios=heights, squeeze=False)
     for axes in panels[:, 0]:
@@ -47,7 +84,7 @@ def new_panels(
 def _style(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.grid(visible=True, color="#E6E6E6", linewidth=0.8)
+    axes.grid(visible=True, color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=INK, labelsize=9.5)
 

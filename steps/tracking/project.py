@@ -12,19 +12,23 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import ExecutionException, MlflowException
 
 from steps.tracking.mlflow_logger import FAILURE_TAG, MLflowLogger
-from steps.tracking.stores import TrackingError
+from steps.tracking.stores import TrackingError, first_line
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
 STEP_TAG: Final = "candlewick.step"
-_PROJECT_TAGS: Final = (
+COPY_TAG: Final = "copy_of"
+"""Marks a run that reproduces another one, so that `latest` never means it."""
+_SOURCE_TAGS: Final = (
     "mlflow.source.name",
     "mlflow.source.type",
     "mlflow.source.git.commit",
     "mlflow.source.git.repoURL",
     "mlflow.source.git.branch",
-    "mlflow.project.backend",
-    "mlflow.project.env",
 )
+_PROJECT_TAGS: Final = (*_SOURCE_TAGS, "mlflow.project.backend", "mlflow.project.env")
+
+Point = tuple[int, float]
+"""A metric's step and its value there."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +70,27 @@ class StepFailedError(RuntimeError):
     """A step that ran by itself failed; the message is its reason."""
 
 
-def step_tags(step: str) -> dict[str, str]:
+class StepNotStartedError(StepFailedError):
+    """A step's project could not be had, so there is no run of it."""
+
+
+def step_tags(step: str, *, entry_point: str | None = None) -> dict[str, str]:
     """Return the tags of a step's run.
 
     Under a parent they include the parent's project tags, so that ``mlflow run`` can run the step
     again alone.
+
+    Parameters
+    ----------
+    step : str
+    entry_point : str, optional
+        What to run to get the like again; default: the step itself.
     """
     parent = mlflow.active_run()
     inherited = mlflow.get_run(parent.info.run_id).data.tags if parent else {}
     return {
         **{name: inherited[name] for name in _PROJECT_TAGS if name in inherited},
-        "mlflow.project.entryPoint": step,
+        "mlflow.project.entryPoint": entry_point or step,
         STEP_TAG: step,
     }
 
@@ -93,7 +107,7 @@ def find_step_run(
         Where to look for the newest.
     step : str
     run_id : str
-        ``latest``, or a run ID.
+        ``latest``, or a run ID. The newest is never a copy (see `COPY_TAG`).
 
     Raises
     ------
@@ -103,7 +117,8 @@ def find_step_run(
     if run_id == "latest":
         runs = client.search_runs(
             [experiment_id],
-            f"tags.`{STEP_TAG}` = '{step}' AND attributes.status = 'FINISHED'",
+            f"tags.`{STEP_TAG}` = '{step}' AND attributes.status = 'FINISHED' "
+            f"AND tags.`{COPY_TAG}` IS NULL",
             run_view_type=ViewType.ACTIVE_ONLY,
             order_by=["attributes.start_time DESC"],
             max_results=1,
@@ -111,7 +126,7 @@ def find_step_run(
         if not runs:
             raise TrackingError(
                 f"this experiment has no finished {step} run yet: run `mlflow run . -e {step}` "
-                f"first, or name one with -P {step}_run_id=..."
+                "first, or name a run by its ID"
             )
         return _step_run(runs[0])
     run = read_run(client, run_id)
@@ -150,10 +165,48 @@ def _step_run(run: Run) -> StepRun:
     )
 
 
-def launch_step(logger: MLflowLogger, step: str, params: Mapping[str, Any]) -> str:
+def source_tags(run: StepRun) -> dict[str, str]:
+    """Return the tags that say where a run's code is from."""
+    return {name: run.tags[name] for name in _SOURCE_TAGS if name in run.tags}
+
+
+def metric_histories(client: mlflow.MlflowClient, run: StepRun) -> dict[str, list[Point]]:
+    """Return every value of every metric of a run, by step; of equal steps, the older first.
+
+    What MLflow measures of the machine (``system/...``) is no result and left out.
+    """
+    histories = {}
+    for name in sorted(run.metrics):
+        if not name.startswith("system/"):
+            points = client.get_metric_history(run.run_id, name)
+            points = sorted(points, key=lambda point: (point.step, point.timestamp))
+            histories[name] = [(point.step, point.value) for point in points]
+    return histories
+
+
+def launch_step(
+    logger: MLflowLogger,
+    step: str,
+    params: Mapping[str, Any],
+    *,
+    uri: str = str(PROJECT),
+    version: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> str:
     """Run a step as an MLflow project run of its own, below the active run.
 
     The environment manager is not inherited by itself, so it is passed on.
+
+    Parameters
+    ----------
+    logger : MLflowLogger
+        The active run.
+    step : str
+    params : mapping
+    uri, version : str, optional
+        The project, and the commit of one that is in a git repository elsewhere. Default: this one.
+    tags : mapping, optional
+        Tags that the finished run is to have. Default: the active run's source.
 
     Returns
     -------
@@ -164,12 +217,15 @@ def launch_step(logger: MLflowLogger, step: str, params: Mapping[str, Any]) -> s
     ------
     StepFailedError
         With the reason the step left in its run.
+    StepNotStartedError
+        If there is not even a run.
     """
     parent_tags = read_run(logger.client, logger.run_id).tags
     before = set(_children(logger))
     try:
         submitted = mlflow.projects.run(
-            uri=str(PROJECT),
+            uri=uri,
+            version=version,
             entry_point=step,
             parameters={name: str(value) for name, value in params.items()},
             experiment_id=logger.experiment_id,
@@ -178,10 +234,12 @@ def launch_step(logger: MLflowLogger, step: str, params: Mapping[str, Any]) -> s
         )
     except ExecutionException as error:
         failed = next((run_id for run_id in _children(logger) if run_id not in before), None)
-        tags = read_run(logger.client, failed).tags if failed else {}
-        raise StepFailedError(tags.get(FAILURE_TAG, str(error))) from error
-    source = {name: parent_tags[name] for name in _PROJECT_TAGS[:2] if name in parent_tags}
-    logger.set_tags_of(submitted.run_id, source)
+        if failed is None:
+            raise StepNotStartedError(first_line(error)) from error
+        reason = read_run(logger.client, failed).tags.get(FAILURE_TAG, str(error))
+        raise StepFailedError(reason) from error
+    source = {name: parent_tags[name] for name in _SOURCE_TAGS[:2] if name in parent_tags}
+    logger.set_tags_of(submitted.run_id, source if tags is None else tags)
     return str(submitted.run_id)
 
 

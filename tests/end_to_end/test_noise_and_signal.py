@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import Run
+from planted import BUNDLED, bundled_prices, planted_prices
 
 from end_to_end.recipe import Recorded, run_main_here
 from steps.market.prices import SAMPLE, load_prices
@@ -41,37 +42,6 @@ def permuted(prices: pd.DataFrame, seed: int) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def planted(seed: int, n_symbols: int = 8, n_days: int = 1500) -> pd.DataFrame:
-    """Simulate prices of which tomorrow's direction depends on today's volume.
-
-    A day is busy or quiet, by a coin. A busy day has four times the volume, and the return that
-    follows it is drawn around +0.3 standard deviations, that after a quiet one around -0.3.
-    """
-    random = np.random.default_rng(seed)
-    dates = pd.bdate_range("2015-01-01", periods=n_days)
-    tables = []
-    for number in range(n_symbols):
-        busy = random.random(n_days) < 0.5
-        drift = np.where(np.roll(busy, 1), 0.3, -0.3)
-        close = 100 * np.cumprod(1 + 0.01 * (drift + random.normal(size=n_days)))
-        opened = close * (1 + 0.003 * random.normal(size=n_days))
-        reach = 1 + 0.005 * random.random((2, n_days))
-        tables.append(
-            pd.DataFrame(
-                {
-                    "date": dates,
-                    "symbol": f"S{number}",
-                    "open": opened,
-                    "high": np.maximum(opened, close) * reach[0],
-                    "low": np.minimum(opened, close) / reach[1],
-                    "close": close,
-                    "volume": np.where(busy, 4e6, 1e6) * random.uniform(0.9, 1.1, n_days),
-                }
-            )
-        )
-    return pd.concat(tables, ignore_index=True)
-
-
 def run_recipe(prices: pd.DataFrame, name: str) -> Run:
     """Run all steps on prices, in this folder and process, and return the parent run."""
     prices.to_parquet(f"{name}.parquet", index=False)
@@ -100,13 +70,31 @@ def test_permuted_days_are_no_better_than_a_coin() -> None:
 
 
 @pytest.mark.usefixtures("database")
-def test_a_planted_signal_is_found() -> None:
-    """What is planted lies at an AUC of 0.62 at best, far outside of what chance can do."""
-    run = run_recipe(planted(seed=0), "planted")
+def test_a_faint_signal_is_found_and_approved() -> None:
+    """What is bundled with a signal in it lies at an AUC of 0.54 at best."""
+    run_main_here(prices=str(BUNDLED), reuse="none")
+    run = Recorded(Path.cwd()).steps("main")[-1]
     assert run.data.metrics["auc_roc_low"] > 0.5
-    verdict = run.data.tags["verdict"]
-    assert verdict.startswith("Better than the base rate")
-    assert "Suspiciously good" in verdict  # on real prices it would be
+    assert run.data.tags["verdict"].startswith("Better than the base rate")
+    assert run.data.tags["leak_alarm"] == "none"
+    assert run.data.tags["gate"] == "APPROVED"
     (train,) = Recorded(Path.cwd()).steps("train")
     path = Recorded(Path.cwd()).artifacts(train) / "feature_importance.json"
     assert pd.read_json(path, typ="series").idxmax() == "volume_ratio_20"
+
+
+def test_the_bundled_file_is_the_one_that_is_described() -> None:
+    found = pd.read_parquet(BUNDLED).astype({"date": "datetime64[s]"})
+    expected = bundled_prices().astype({"date": "datetime64[s]"})
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=0, atol=1e-9)
+
+
+@pytest.mark.usefixtures("database")
+def test_a_signal_too_strong_to_be_true_is_taken_for_a_leak() -> None:
+    """It lies at an AUC of 0.62: on real prices that would be one."""
+    run = run_recipe(planted_prices(0, drift=0.3, n_symbols=8, n_days=1500), "planted")
+    assert run.data.metrics["auc_roc_low"] > 0.55
+    assert run.data.tags["leak_alarm"].startswith("LEAK SUSPECTED: AUC 0.6")
+    assert "feature volume_ratio_20" in run.data.tags["leak_alarm"]
+    assert run.data.tags["gate"] == "REJECTED"
+    assert run.data.tags["gate_failed"] == "no_leak"

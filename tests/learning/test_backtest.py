@@ -257,6 +257,7 @@ def ledger(prices: Prices, calls: pd.DataFrame, horizon: int, style: str, cost: 
     return pd.Series(returns)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 10**6),

@@ -87,6 +87,7 @@ def test_columns_go_by_name(model_type: str) -> None:
         predict_proba_up(model, X_VALIDATION.drop(columns="echo"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_the_same_data_and_settings_give_the_same_bits(model_type: str) -> None:
     first, again = (predict_proba_up(fit(model_type).model, X_VALIDATION) for _ in range(2))
@@ -162,6 +163,7 @@ def test_a_stored_booster_answers_with_the_same_probabilities_by_itself(tmp_path
     np.testing.assert_array_equal(plain, predict_proba_up(loaded, X_VALIDATION))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_importance_finds_the_signal(model_type: str) -> None:
     model = fit(model_type).model
@@ -180,6 +182,7 @@ def test_a_model_that_uses_nothing_finds_nothing_important() -> None:
     assert found["importance"].tolist() == [0, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_each_hyperparameter_reaches_the_model_types_that_say_they_use_it() -> None:
     changed = {
         "learning_rate": 0.05,
@@ -253,6 +256,7 @@ def test_data_that_cannot_be_learnt_from_is_refused(model_type: str) -> None:
     assert "same columns in the same order" in message
 
 
+@pytest.mark.slow
 def test_a_look_at_the_model_types_imports_no_library() -> None:
     check = (
         "import sys, steps.learning.models, steps.learning.intervals; "

@@ -393,6 +393,7 @@ def test_power_of_two_as_a_unit_changes_no_bit(seed, price, volume):
     assert feature_hash(other) == feature_hash(compute_features(prices, CORE))
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
@@ -520,6 +521,7 @@ SEGMENT = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
@@ -566,6 +568,7 @@ def feature_hash(table):
     return digest.hexdigest()
 
 
+@pytest.mark.slow
 def test_cpu_without_vector_instructions_gives_the_same_bits(tmp_path):
     present = [name for name in __cpu_dispatch__ if __cpu_features__[name]]
     if not present:

@@ -73,6 +73,7 @@ def test_features_do_not_see_the_future(seed, last, factor):
     assert_same_bits(before[before["date"] <= cut], after[after["date"] <= cut])
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(**FUTURES)
 def test_features_do_see_the_present(seed, last, factor):
@@ -100,6 +101,7 @@ def test_labels_do_not_see_past_the_day_they_are_known(seed, last, factor, horiz
         assert unknown["label_known_at"].isna().all()
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32), rows=st.integers(1, ROWS))
 def test_other_symbols_change_nothing(seed, rows):
@@ -230,6 +232,7 @@ def test_tomorrows_direction_is_found_even_where_it_was_guessed_right(seed, kept
         assert find_lookahead(prices, only(direction), cuts=(kept,))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32),

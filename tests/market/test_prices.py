@@ -343,6 +343,7 @@ def partitions(draw: st.DrawFn) -> list[tuple[str, list[dict[str, object]]]]:
     return [(draw(st.sampled_from(["csv", "csv.gz", "parquet"])), piece) for piece in pieces]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(partitions())
 def test_order_partition_and_format_do_not_matter(pieces):

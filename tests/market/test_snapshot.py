@@ -91,6 +91,7 @@ def test_labels_belong_to_their_rows(snapshot: FeatureSnapshot, prices: pd.DataF
         assert row.direction == int(of_symbol.iloc[at + 1] > of_symbol.iloc[at])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), horizon=st.integers(1, 30))
 def test_partition_and_order_of_the_input_do_not_matter(
@@ -108,6 +109,7 @@ def test_partition_and_order_of_the_input_do_not_matter(
     assert found.snapshot_id == expected.snapshot_id
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_one_changed_bit_changes_the_id(data: st.DataObject) -> None:
@@ -220,6 +222,7 @@ def test_equal_ingredients_have_equal_keys() -> None:
     assert same != feature_key(ingredients("ab", CORE, 2))
 
 
+@pytest.mark.slow
 def test_the_id_does_not_hang_on_the_process(tmp_path: Path) -> None:
     """Another hash seed, another folder, another time zone and locale."""
     program = (

@@ -149,6 +149,7 @@ def test_one_class_is_drawn_and_named(only: int, tmp_path: Path) -> None:
     assert all(path.stat().st_size > 5000 for path in save_figures(figures, tmp_path).values())
 
 
+@pytest.mark.slow
 def test_files_are_the_same_bytes_each_time_and_describe_themselves(tmp_path: Path) -> None:
     for folder in ("once", "again"):
         figures = {
@@ -171,6 +172,7 @@ def test_files_are_the_same_bytes_each_time_and_describe_themselves(tmp_path: Pa
         assert {(0, 114, 178), (213, 94, 0)} <= {colour for _, colour in colours}
 
 
+@pytest.mark.slow
 def test_no_display_and_no_global_state_is_touched() -> None:
     check = (
         "import sys, steps.reporting.figures; "

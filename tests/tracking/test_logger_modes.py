@@ -222,6 +222,7 @@ def test_a_parent_ends_and_a_run_somebody_else_opened_below_goes_on(
     assert mlflow.active_run().info.run_id == below.info.run_id
 
 
+@pytest.mark.slow
 def test_a_model_goes_to_its_own_run_even_below_an_open_child(client: mlflow.MlflowClient) -> None:
     from sklearn.linear_model import LogisticRegression
 

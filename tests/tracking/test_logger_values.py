@@ -248,6 +248,7 @@ def inserts() -> Iterator[list[int]]:
         sqlalchemy.event.remove(sqlalchemy.Engine, event, listener)
 
 
+@pytest.mark.slow
 def test_ten_thousand_metrics_in_ten_requests(database: Path, inserts: list[int]) -> None:
     with MLflowLogger("values") as logger:
         for step in range(3_333):

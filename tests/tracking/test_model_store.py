@@ -151,6 +151,7 @@ def logger(shared_database: str, request: pytest.FixtureRequest) -> Iterator[MLf
         yield opened
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "name"),
     [
@@ -231,6 +232,7 @@ def test_a_stored_model_cannot_have_other_code_imported(
         load_model(uri)
 
 
+@pytest.mark.slow
 def test_models_that_are_gone_or_damaged(logger: MLflowLogger) -> None:
     for uri in (f"models:/m-{'0' * 32}", "models:/unknown/1", f"runs:/{'0' * 32}/model", "nowhere"):
         with pytest.raises(TrackingError, match=rf"model {uri} cannot be loaded .*train again"):

@@ -249,6 +249,7 @@ def flipped(whole: bytes, step: int) -> Iterator[bytes]:
         yield bytes(damaged)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "step", [pytest.param(61, id="some"), pytest.param(5, id="many", marks=pytest.mark.slow)]
 )

@@ -1,0 +1,448 @@
+"""What evaluate and walk_forward share: forecasts in; scores, leak alarm, gate and report out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+
+from steps.entry_point import StepParams, say
+from steps.learning.backtest import Backtest, backtest_intervals, market_returns, run_backtest
+from steps.learning.bootstrap import Interval
+from steps.learning.gate import GateVerdict, judge_gate
+from steps.learning.information_coefficient import daily_ic, ic_intervals
+from steps.learning.intervals import score_intervals, verdict
+from steps.learning.leaks import (
+    Suspicion,
+    alarm,
+    auc_too_good,
+    feature_too_good,
+    features_look_ahead,
+    labels_overlap,
+)
+from steps.learning.predictions import baseline_scores
+from steps.learning.scores import score_classifier
+from steps.learning.sharpe import deflated_sharpe_ratio, sharpe_ratio
+from steps.learning.slices import slice_scores, worst_days
+from steps.market.snapshot import FeatureSnapshot
+from steps.reporting.evaluation_report import EvaluationFindings, build_evaluation_report
+from steps.reporting.figures import (
+    calibration_figure,
+    confusion_matrix_figure,
+    feature_importance_figure,
+    precision_recall_figure,
+    roc_curve_figure,
+    save_figures,
+)
+from steps.reporting.page import render_page
+from steps.tracking.looks import Looks, record_look
+from steps.tracking.mlflow_logger import MLflowLogger
+from steps.tracking.project import read_run
+from steps.tracking.snapshot_store import StoredSnapshot, load_provenance
+
+REPORT = "report.html"
+_REGIME_FEATURE = "volatility_20"
+_IC_WORDS = {"ic": "IC", "icir": "ICIR", "rank_ic": "RankIC", "rank_icir": "RankICIR"}
+
+
+class JudgeParams(StepParams):
+    """How forecasts are judged: the intervals, the backtest, the leak alarm and the gate."""
+
+    confidence: float = Field(0.95, gt=0, lt=1, description="confidence of every interval")
+    n_resamples: int = Field(1000, ge=100, le=100_000, description="resamples behind each interval")
+    positions: Literal["long_flat", "long_short"] = Field(
+        "long_flat", description="backtest: 'long_flat', or 'long_short'"
+    )
+    cost_bps: float = Field(5.0, ge=0, le=1000, description="backtest: cost of a trade in bp")
+    leak_auc: float = Field(0.55, gt=0.5, le=1, description="an AUC above it raises the leak alarm")
+    gate_auc_low: float = Field(
+        0.5, ge=0, le=1, description="gate: the lower end of the AUC's interval must lie above it"
+    )
+    gate_log_loss_gain: float = Field(
+        0.0, ge=-1, le=1, description="gate: log-loss must be better than the base rate's by more"
+    )
+    gate_sharpe_gain: float | Literal["none"] = Field(
+        0.0, description="gate: the Sharpe ratio must exceed that of buy and hold by more"
+    )
+    gate_sharpe_low: float | Literal["none"] = Field(
+        "none", description="gate: the lower end of the Sharpe ratio's interval must lie above it"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is to be judged, and what the report tells about it.
+
+    Attributes
+    ----------
+    title : str
+    predictions : DataFrame
+        As `make_predictions` returns it, by symbol and date.
+    rows : ndarray of intp, shape (len(predictions),)
+        Where in the snapshot's table each prediction belongs.
+    snapshot : FeatureSnapshot
+    stored : StoredSnapshot
+    windows : sequence of mapping
+        The `split.json` of every training behind the predictions.
+    importance : DataFrame
+        Columns `feature` and `importance`.
+    contributions : DataFrame or None, shape (len(predictions), n_features)
+        SHAP values, where the model has them.
+    lineage, params : mapping
+        Where it all comes from, and how the model was trained.
+    again : sequence of str
+        What `mlflow run` is told to do it again, or to prove it.
+    folds : DataFrame, optional
+        One row per fold of a walk-forward.
+    """
+
+    title: str
+    predictions: pd.DataFrame
+    rows: NDArray[np.intp]
+    snapshot: FeatureSnapshot
+    stored: StoredSnapshot
+    windows: Sequence[Mapping[str, Any]]
+    importance: pd.DataFrame
+    contributions: pd.DataFrame | None
+    lineage: Mapping[str, str]
+    params: Mapping[str, Any]
+    again: Sequence[str]
+    folds: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What came of a case."""
+
+    sentence: str
+    gate: GateVerdict
+    suspicions: Sequence[Suspicion]
+    looks: Looks
+    deflated: Mapping[str, float]
+    scores: Mapping[str, Interval]
+    baselines: Mapping[str, Mapping[str, float]]
+    daily_ic: pd.DataFrame
+    ic: Mapping[str, Interval]
+    backtest: Backtest | None
+    backtest_intervals: Mapping[str, Interval]
+
+
+def judge(case: Case, params: JudgeParams, logger: MLflowLogger) -> dict[str, Any]:
+    """Judge a case, tell the terminal, and leave everything with the run.
+
+    Parameters
+    ----------
+    case : Case
+    params : JudgeParams
+    logger : MLflowLogger
+        The run it is recorded with.
+
+    Returns
+    -------
+    dict
+        What ``results.json`` holds.
+    """
+    judgement = _judge(case, params, logger)
+    _log_numbers(judgement, logger)
+    results = _results(case, judgement)
+    _log_files(case, judgement, results, params, logger)
+    say(score_table(judgement.scores, judgement.baselines))
+    for line in _lines(judgement):
+        say(line)
+    return results
+
+
+def _judge(case: Case, params: JudgeParams, logger: MLflowLogger) -> Judgement:
+    predictions, horizon = case.predictions, case.snapshot.horizon
+    resampling: dict[str, Any] = {
+        "horizon": horizon,
+        "confidence": params.confidence,
+        "n_resamples": params.n_resamples,
+    }
+    scores = score_intervals(predictions, **resampling)
+    baselines = baseline_scores(predictions)
+    by_date = daily_ic(predictions)
+    backtest = _run_backtest(case, params)
+    traded = backtest_intervals(backtest, **resampling) if backtest else {}
+    returns = backtest.daily["strategy"] if backtest else pd.Series(dtype=float)
+    looks = record_look(logger, predictions, sharpe_ratio(returns))
+    suspicions = _find_leaks(case, scores["auc_roc"], params)
+    return Judgement(
+        sentence=verdict(
+            {name: each.value for name, each in scores.items()},
+            baselines["base_rate"],
+            scores["auc_roc"],
+            looks=looks.count,
+        ),
+        gate=judge_gate(
+            {**scores, **traded},
+            suspicions,
+            looks=looks.count,
+            auc_low=params.gate_auc_low,
+            log_loss_gain=params.gate_log_loss_gain,
+            sharpe_gain=_asked(params.gate_sharpe_gain),
+            sharpe_low=_asked(params.gate_sharpe_low),
+        ),
+        suspicions=suspicions,
+        looks=looks,
+        deflated=_deflate(scores["auc_roc"], returns, looks),
+        scores=scores,
+        baselines=baselines,
+        daily_ic=by_date,
+        ic=ic_intervals(by_date, **resampling),
+        backtest=backtest,
+        backtest_intervals=traded,
+    )
+
+
+def _asked(bound: float | Literal["none"]) -> float | None:
+    """Return a bound of the gate, or None where the condition is left out."""
+    return None if bound == "none" else bound
+
+
+def _run_backtest(case: Case, params: JudgeParams) -> Backtest | None:
+    """Trade the forecasts, where the snapshot holds the returns that takes."""
+    if market_returns(case.snapshot.table) is None:
+        return None
+    return run_backtest(
+        case.predictions,
+        case.snapshot.table,
+        horizon=case.snapshot.horizon,
+        style=params.positions,
+        cost_bps=params.cost_bps,
+    )
+
+
+def _find_leaks(case: Case, auc: Interval, params: JudgeParams) -> list[Suspicion]:
+    found = auc_too_good(auc, bound=params.leak_auc)
+    found += feature_too_good(
+        case.snapshot.table,
+        case.snapshot.feature_names,
+        horizon=case.snapshot.horizon,
+        bound=params.leak_auc,
+    )
+    for windows in case.windows:
+        found += labels_overlap(windows)
+    return found + features_look_ahead(load_provenance(case.stored))
+
+
+def _deflate(auc: Interval, returns: pd.Series[float], looks: Looks) -> dict[str, float]:
+    """Return what is left of the headlines when the tries before are counted."""
+    if looks.count == 1:
+        return {}
+    widened = auc.widened(looks.count)
+    deflated = {"auc_roc_low_deflated": widened.low, "auc_roc_high_deflated": widened.high}
+    if len(looks.sharpes) > 1 and len(returns):
+        deflated["deflated_sharpe_ratio"] = deflated_sharpe_ratio(returns, looks.sharpes)
+    return deflated
+
+
+def score_table(
+    scores: Mapping[str, Interval], baselines: Mapping[str, Mapping[str, float]]
+) -> str:
+    """Set the model's scores, with their intervals, beside the baselines', as text."""
+    shared = [name for name in scores if name in baselines["base_rate"]]
+    confidence = scores[shared[0]].confidence
+    table = pd.DataFrame(
+        {
+            "model": {name: scores[name].value for name in shared},
+            f"{100 * confidence:g} % interval": {name: ends(scores[name], 4) for name in shared},
+            **{name: {each: found[each] for each in shared} for name, found in baselines.items()},
+        }
+    )
+    return table.to_string(float_format="{:.4f}".format)
+
+
+def ends(interval: Interval, decimals: int) -> str:
+    """Write an interval's ends; a dash where there are none."""
+    if np.isnan(interval.low):
+        return "-"
+    # Adding zero takes the sign off a zero.
+    low, high = (round(end, decimals) + 0.0 for end in (interval.low, interval.high))
+    return f"{low:.{decimals}f} to {high:.{decimals}f}"
+
+
+def _lines(judgement: Judgement) -> list[str]:
+    """Put into lines what the table of scores does not hold."""
+    lines = [judgement.sentence]
+    if judgement.ic:
+        told = (
+            f"{word} {judgement.ic[name].value:.3f} ({ends(judgement.ic[name], 3)})"
+            for name, word in _IC_WORDS.items()
+        )
+        lines.append(f"Per date, across symbols: {', '.join(told)}.")
+    if judgement.backtest:
+        lines.append(_backtest_line(judgement.backtest, judgement.backtest_intervals["sharpe"]))
+    if "deflated_sharpe_ratio" in judgement.deflated:
+        lines.append(
+            f"Deflated Sharpe ratio {judgement.deflated['deflated_sharpe_ratio']:.3f}: how sure it "
+            f"is that more than luck made the best of {judgement.looks.count} looks."
+        )
+    lines += [alarm([suspicion]) for suspicion in judgement.suspicions]
+    return [*lines, judgement.gate.sentence]
+
+
+def _backtest_line(backtest: Backtest, sharpe: Interval) -> str:
+    found = backtest.statistics()
+    return (
+        f"Backtest ({backtest.style}, next open, {backtest.cost_bps:g} bp): Sharpe ratio "
+        f"{sharpe.value:.2f} ({ends(sharpe, 2)}), buy and hold {found['buy_and_hold_sharpe']:.2f}; "
+        f"largest drawdown {-100 * found['max_drawdown']:.0f} %."
+    )
+
+
+def _log_numbers(judgement: Judgement, logger: MLflowLogger) -> None:
+    intervals = {**judgement.scores, **judgement.ic, **judgement.backtest_intervals}
+    statistics = judgement.backtest.statistics() if judgement.backtest else {}
+    logger.log_metrics(
+        **{name: value for name, value in statistics.items() if name not in intervals},
+        **{name: each.value for name, each in intervals.items()},
+        **{f"{name}_low": each.low for name, each in intervals.items()},
+        **{f"{name}_high": each.high for name, each in intervals.items()},
+        **judgement.deflated,
+        looks=judgement.looks.count,
+    )
+    for name, baseline in judgement.baselines.items():
+        logger.log_metrics(**{f"{name}/{metric}": value for metric, value in baseline.items()})
+    logger.set_tags(
+        verdict=judgement.sentence,
+        gate="APPROVED" if judgement.gate.approved else "REJECTED",
+        gate_failed="; ".join(judgement.gate.failed) or "none",
+        leak_alarm=alarm(judgement.suspicions),
+    )
+
+
+def _results(case: Case, judgement: Judgement) -> dict[str, Any]:
+    predictions, gate = case.predictions, judgement.gate
+    results: dict[str, Any] = {
+        "verdict": judgement.sentence,
+        "gate": {
+            "approved": gate.approved,
+            "conditions": [vars(condition) for condition in gate.conditions],
+        },
+        "leak_alarm": [vars(suspicion) for suspicion in judgement.suspicions],
+        "looks": judgement.looks.count,
+        "deflated": judgement.deflated,
+        "feature_snapshot_id": case.snapshot.snapshot_id,
+        **case.lineage,
+        "test_window": {
+            "first_date": predictions["date"].min(),
+            "last_date": predictions["date"].max(),
+            "rows": len(predictions),
+        },
+        "metrics": {name: each.value for name, each in judgement.scores.items()},
+        "metrics_at_0.5": score_classifier(
+            predictions["direction"], predictions["probability"], threshold=0.5
+        ),
+        "baselines": judgement.baselines,
+        "intervals": {
+            name: vars(each)
+            for name, each in (
+                *judgement.scores.items(),
+                *judgement.ic.items(),
+                *judgement.backtest_intervals.items(),
+            )
+        },
+    }
+    if judgement.backtest:
+        results["backtest"] = {
+            "style": judgement.backtest.style,
+            "cost_bps": judgement.backtest.cost_bps,
+            **judgement.backtest.statistics(),
+        }
+    if case.folds is not None:
+        results["folds"] = case.folds.to_dict("records")
+    return results
+
+
+def _log_files(
+    case: Case,
+    judgement: Judgement,
+    results: Mapping[str, Any],
+    params: JudgeParams,
+    logger: MLflowLogger,
+) -> None:
+    predictions = case.predictions
+    y_true, y_proba = predictions["direction"].to_numpy(np.int8), predictions["probability"]
+    figures = {
+        "confusion_matrix": confusion_matrix_figure(y_true, predictions["predicted"]),
+        "roc_curve": roc_curve_figure(y_true, y_proba, judgement.scores["auc_roc"]),
+        "precision_recall": precision_recall_figure(y_true, y_proba),
+        "calibration": calibration_figure(y_true, y_proba),
+        "feature_importance": feature_importance_figure(case.importance),
+    }
+    page = render_page(build_evaluation_report(_findings(case, judgement, params, logger)))
+    with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
+        save_figures(figures, Path(folder, "plots"))
+        Path(folder, REPORT).write_text(page, encoding="utf-8")
+        predictions.to_parquet(Path(folder, "predictions.parquet"), index=False)
+        if judgement.backtest:
+            judgement.backtest.daily.reset_index().to_parquet(Path(folder, "backtest.parquet"))
+        logger.log_artifacts(folder)
+    logger.log_dict_artifact(results, "results.json")
+
+
+def _findings(
+    case: Case, judgement: Judgement, params: JudgeParams, logger: MLflowLogger
+) -> EvaluationFindings:
+    backtest = judgement.backtest
+    features = case.snapshot.features.iloc[case.rows]
+    regime = features.get(_REGIME_FEATURE)
+    return EvaluationFindings(
+        title=case.title,
+        sentence=judgement.sentence,
+        approved=judgement.gate.approved,
+        conditions=judgement.gate.conditions,
+        suspicions=judgement.suspicions,
+        looks=judgement.looks.count,
+        deflated=judgement.deflated,
+        scores=judgement.scores,
+        baselines=judgement.baselines,
+        ic=judgement.ic,
+        daily_ic=judgement.daily_ic,
+        backtest_statistics=backtest.statistics() if backtest else {},
+        backtest_intervals=judgement.backtest_intervals,
+        style=params.positions,
+        cost_bps=params.cost_bps,
+        daily=backtest.daily if backtest else None,
+        predictions=case.predictions,
+        importance=case.importance,
+        contributions=case.contributions,
+        feature_values=None if case.contributions is None else features,
+        slices=slice_scores(
+            case.predictions,
+            regime,
+            horizon=case.snapshot.horizon,
+            confidence=params.confidence,
+        ),
+        worst_days=worst_days(case.predictions, backtest.daily["strategy"] if backtest else None),
+        folds=case.folds,
+        windows=case.windows,
+        manifest=case.snapshot.manifest,
+        provenance=load_provenance(case.stored),
+        lineage={
+            "feature_snapshot_id": case.snapshot.snapshot_id,
+            **case.lineage,
+            "featurize_run_id": case.stored.run_id,
+            "run_id": logger.run_id,
+            "git_commit": logger.git_commit or "not recorded",
+        },
+        params={**case.params, **params.model_dump(include=set(JudgeParams.model_fields))},
+        reproduce=_commands(case.again, logger),
+    )
+
+
+def _commands(again: Sequence[str], logger: MLflowLogger) -> list[str]:
+    """Write the commands that do it again, at the commit this was done at, where one is known."""
+    source = read_run(logger.client, logger.run_id).tags.get("mlflow.source.git.repoURL", ".")
+    if logger.git_commit and source != ".":
+        return [f"mlflow run {source} -v {logger.git_commit} {told}" for told in again]
+    checkout = [f"git checkout {logger.git_commit}"] if logger.git_commit else []
+    return [*checkout, *(f"mlflow run . --env-manager local {told}" for told in again)]
