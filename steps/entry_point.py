@@ -83,10 +83,12 @@ def parse_params(params_type: type[Params], arguments: Sequence[str]) -> Params:
 
 def describe(error: ValidationError) -> str:
     """Put a validation error in one line."""
-    return "; ".join(
-        f"{'.'.join(map(str, each['loc']))}={each['input']!r}: {each['msg'].lower()}"
-        for each in error.errors(include_url=False)
-    )
+    complaints: dict[str, list[str]] = {}
+    for each in error.errors(include_url=False):
+        # What follows the name are the kinds of value that were tried: not the reader's business.
+        given = f"{each['loc'][0]}={each['input']!r}" if each["loc"] else "parameters"
+        complaints.setdefault(given, []).append(each["msg"].lower())
+    return "; ".join(f"{given}: {' or '.join(said)}" for given, said in complaints.items())
 
 
 def _unknown_parameter(argument: str, params_type: type[StepParams]) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from steps.entry_point import log_resolved, run_step
+from steps.entry_point import log_resolved, run_step, say
 from steps.judge import Case, JudgeParams, judge
 from steps.learning.models import predict_proba_up, shap_values
 from steps.learning.predictions import make_predictions
@@ -44,10 +44,18 @@ def evaluate(params: EvaluateParams, logger: MLflowLogger) -> dict[str, Any]:
     train_run = find_step_run(logger.client, logger.experiment_id, "train", params.train_run_id)
     stored = _find_snapshot(train_run, params, logger)
     log_resolved(logger, train_run_id=train_run.run_id, feature_snapshot_id=stored.snapshot_id)
-    logger.set_tags(model_uri=train_run.tags["model_uri"])
+    logger.set_tags(
+        model_uri=train_run.tags["model_uri"], trained_on_snapshot_id=train_run.tags[SNAPSHOT_TAG]
+    )
     snapshot = load_snapshot(stored)
     logger.log_dataset(snapshot_dataset(stored, snapshot.manifest))
     model, metadata = load_model(train_run.tags["model_uri"])
+    if snapshot.horizon != metadata["horizon"]:
+        raise SnapshotError(
+            f"the model forecasts {metadata['horizon']} trading days ahead, snapshot "
+            f"{stored.snapshot_id} has labels of {snapshot.horizon}: featurize with "
+            f"-P horizon={metadata['horizon']}"
+        )
 
     test = window_rows(snapshot, train_run, "test")
     predictions = make_predictions(
@@ -90,12 +98,15 @@ def _find_snapshot(
     trained_on = train_run.tags[SNAPSHOT_TAG]
     wanted = trained_on if params.feature_snapshot_id == AUTO else params.feature_snapshot_id
     stored = resolve_snapshot(logger.client, logger.experiment_id, wanted)
-    if stored.snapshot_id != trained_on and not params.allow_other_snapshot:
+    if stored.snapshot_id == trained_on:
+        return stored
+    if not params.allow_other_snapshot:
         raise SnapshotError(
             f"the model of run {train_run.run_id} was trained on snapshot {trained_on}, not "
             f"on {stored.snapshot_id}: leave feature_snapshot_id at 'auto', or add "
             "-P allow_other_snapshot=true"
         )
+    say(f"judged on snapshot {stored.snapshot_id}, trained on another one, {trained_on}")
     return stored
 
 

@@ -28,11 +28,11 @@ from steps.learning.leaks import (
     labels_overlap,
 )
 from steps.learning.predictions import baseline_scores
-from steps.learning.scores import score_classifier
+from steps.learning.scores import ranking, score_classifier
 from steps.learning.sharpe import deflated_sharpe_ratio, sharpe_ratio
 from steps.learning.slices import slice_scores, worst_days
 from steps.market.snapshot import FeatureSnapshot
-from steps.reporting.evaluation_report import EvaluationFindings, build_evaluation_report
+from steps.reporting.evaluation_report import build_evaluation_report
 from steps.reporting.figures import (
     calibration_figure,
     confusion_matrix_figure,
@@ -41,6 +41,7 @@ from steps.reporting.figures import (
     roc_curve_figure,
     save_figures,
 )
+from steps.reporting.findings import EvaluationFindings
 from steps.reporting.page import render_page
 from steps.tracking.looks import Looks, record_look
 from steps.tracking.mlflow_logger import MLflowLogger
@@ -55,7 +56,7 @@ _IC_WORDS = {"ic": "IC", "icir": "ICIR", "rank_ic": "RankIC", "rank_icir": "Rank
 class JudgeParams(StepParams):
     """How forecasts are judged: the intervals, the backtest, the leak alarm and the gate."""
 
-    confidence: float = Field(0.95, gt=0, lt=1, description="confidence of every interval")
+    confidence: float = Field(0.95, gt=0, le=0.99, description="confidence of every interval")
     n_resamples: int = Field(1000, ge=100, le=100_000, description="resamples behind each interval")
     positions: Literal["long_flat", "long_short"] = Field(
         "long_flat", description="backtest: 'long_flat', or 'long_short'"
@@ -185,6 +186,7 @@ def _judge(case: Case, params: JudgeParams, logger: MLflowLogger) -> Judgement:
             {**scores, **traded},
             suspicions,
             looks=looks.count,
+            tries=len(looks.sharpes),
             auc_low=params.gate_auc_low,
             log_loss_gain=params.gate_log_loss_gain,
             sharpe_gain=_asked(params.gate_sharpe_gain),
@@ -227,6 +229,8 @@ def _find_leaks(case: Case, auc: Interval, params: JudgeParams) -> list[Suspicio
         case.snapshot.feature_names,
         horizon=case.snapshot.horizon,
         bound=params.leak_auc,
+        confidence=params.confidence,
+        n_resamples=params.n_resamples,
     )
     for windows in case.windows:
         found += labels_overlap(windows)
@@ -235,10 +239,10 @@ def _find_leaks(case: Case, auc: Interval, params: JudgeParams) -> list[Suspicio
 
 def _deflate(auc: Interval, returns: pd.Series[float], looks: Looks) -> dict[str, float]:
     """Return what is left of the headlines when the tries before are counted."""
-    if looks.count == 1:
-        return {}
-    widened = auc.widened(looks.count)
-    deflated = {"auc_roc_low_deflated": widened.low, "auc_roc_high_deflated": widened.high}
+    deflated: dict[str, float] = {}
+    if looks.count > 1:
+        widened = auc.widened(looks.count)
+        deflated |= {"auc_roc_low_deflated": widened.low, "auc_roc_high_deflated": widened.high}
     if len(looks.sharpes) > 1 and len(returns):
         deflated["deflated_sharpe_ratio"] = deflated_sharpe_ratio(returns, looks.sharpes)
     return deflated
@@ -282,8 +286,9 @@ def _lines(judgement: Judgement) -> list[str]:
         lines.append(_backtest_line(judgement.backtest, judgement.backtest_intervals["sharpe"]))
     if "deflated_sharpe_ratio" in judgement.deflated:
         lines.append(
-            f"Deflated Sharpe ratio {judgement.deflated['deflated_sharpe_ratio']:.3f}: how sure it "
-            f"is that more than luck made the best of {judgement.looks.count} looks."
+            f"Deflated Sharpe ratio {judgement.deflated['deflated_sharpe_ratio']:.3f}: the "
+            f"probability that it is more than luck would make the best of "
+            f"{len(judgement.looks.sharpes)} tries."
         )
     lines += [alarm([suspicion]) for suspicion in judgement.suspicions]
     return [*lines, judgement.gate.sentence]
@@ -338,9 +343,13 @@ def _results(case: Case, judgement: Judgement) -> dict[str, Any]:
             "rows": len(predictions),
         },
         "metrics": {name: each.value for name, each in judgement.scores.items()},
-        "metrics_at_0.5": score_classifier(
-            predictions["direction"], predictions["probability"], threshold=0.5
-        ),
+        "calls_at_0.5": {
+            name: score
+            for name, score in score_classifier(
+                predictions["direction"], predictions["probability"], threshold=0.5
+            ).items()
+            if name in ("accuracy", "precision", "recall", "f1")
+        },
         "baselines": judgement.baselines,
         "intervals": {
             name: vars(each)
@@ -371,10 +380,11 @@ def _log_files(
 ) -> None:
     predictions = case.predictions
     y_true, y_proba = predictions["direction"].to_numpy(np.int8), predictions["probability"]
+    ranked_by = ranking(predictions)
     figures = {
         "confusion_matrix": confusion_matrix_figure(y_true, predictions["predicted"]),
-        "roc_curve": roc_curve_figure(y_true, y_proba, judgement.scores["auc_roc"]),
-        "precision_recall": precision_recall_figure(y_true, y_proba),
+        "roc_curve": roc_curve_figure(y_true, ranked_by, judgement.scores["auc_roc"]),
+        "precision_recall": precision_recall_figure(y_true, ranked_by),
         "calibration": calibration_figure(y_true, y_proba),
         "feature_importance": feature_importance_figure(case.importance),
     }

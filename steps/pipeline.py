@@ -68,13 +68,18 @@ def main(params: MainParams, logger: MLflowLogger) -> None:
 
     scored = read_run(logger.client, runs["evaluate"])
     logger.log_metrics(**{k: v for k, v in scored.metrics.items() if "/" not in k})
+    verdicts = [scored.tags["verdict"]]
+    if params.walk_forward:
+        walked = read_run(logger.client, runs["walk_forward"])
+        verdicts.append(f"Walk-forward: {walked.tags['verdict']}")
+        logger.set_tags(**{f"walk_forward_{tag}": walked.tags[tag] for tag in _VERDICT_TAGS})
     logger.set_tags(
         **{f"{step}_run_id": run_id for step, run_id in runs.items()},
         **{tag: scored.tags[tag] for tag in _VERDICT_TAGS},
         features_reused=reused is not None,
         model_uri=scored.tags["model_uri"],
     )
-    logger.set_tags(**{"mlflow.note.content": _note(runs, logger, scored.tags["verdict"])})
+    logger.set_tags(**{"mlflow.note.content": _note(runs, logger, "\n\n".join(verdicts))})
     say(_summary(runs, logger, snapshot_id, scored.tags["model_uri"]))
 
 

@@ -6,24 +6,14 @@ from pydantic import Field
 
 from steps.entry_point import StepParams, run_step, say
 from steps.tracking.mlflow_logger import MLflowLogger
-from steps.tracking.registry import (
-    NAME_LENGTH,
-    NAME_PATTERN,
-    ModelVersion,
-    RegisteredModel,
-    now,
-)
+from steps.tracking.registry import ModelName, ModelVersion, RegisteredModel, now
+from steps.tracking.turns import take_turn
 
 
 class RollbackParams(StepParams):
     """Make an earlier version champion again."""
 
-    model_name: str = Field(
-        "stock_direction",
-        pattern=NAME_PATTERN,
-        max_length=NAME_LENGTH,
-        description="name in the model registry",
-    )
+    model_name: ModelName = Field("stock_direction", description="name in the model registry")
     to_version: int = Field(
         0, ge=0, description="0: the one the champion replaced; or a version's number"
     )
@@ -37,7 +27,7 @@ def rollback(params: RollbackParams, logger: MLflowLogger) -> ModelVersion:
     """Move the alias ``champion`` back, and record who did. Return the version it is at now."""
     model = RegisteredModel(logger.client, params.model_name)
     model.require()
-    with model.turn(logger.run_id, tell=say) as check_turn:
+    with take_turn(model, logger.run_id, tell=say) as check_turn:
         champion = model.champion()
         target = _target(model, champion, params.to_version)
         check_turn(champion)
@@ -50,7 +40,7 @@ def rollback(params: RollbackParams, logger: MLflowLogger) -> ModelVersion:
         model_version=target.number,
         rolled_back_version=champion.number if champion else "none",
         rollback=sentence,
-        **{"mlflow.note.content": f"{sentence}\n\n{_link(target)}"},
+        **{"mlflow.note.content": f"{sentence}\n\n{target.link}"},
     )
     say(sentence)
     return target
@@ -102,10 +92,6 @@ def _former_champions(target: ModelVersion, champion: ModelVersion | None) -> li
         return target.former_champions
     last = len(line) - 1 - line[::-1].index(target.number)
     return line[:last]
-
-
-def _link(version: ModelVersion) -> str:
-    return f"[version {version.number}](#/models/{version.name}/versions/{version.number})"
 
 
 if __name__ == "__main__":

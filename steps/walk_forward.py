@@ -17,7 +17,7 @@ from steps.judge import Case, JudgeParams, judge
 from steps.learning.bootstrap import block_length
 from steps.learning.intervals import auc_interval
 from steps.learning.models import feature_importance, predict_proba_up, shap_values
-from steps.learning.predictions import make_predictions
+from steps.learning.predictions import make_predictions, pool_predictions
 from steps.learning.scores import base_rate_scores, score_classifier
 from steps.learning.splits import checked_dates, window_of
 from steps.learning.walk_forward import WalkForwardSplit, purged_holdout
@@ -82,8 +82,13 @@ def walk_forward(params: WalkForwardParams, logger: MLflowLogger) -> dict[str, A
     splits = list(splitter.split(snapshot.features, groups=groups))
     folds = []
     for number, (train, test) in enumerate(splits, 1):
-        folds.append(_run_fold(number, train, test, params, snapshot))
-        say(f"fold {number} of {len(splits)}: {_in_words(folds[-1])}")
+        name = f"fold {number} of {len(splits)}"
+        try:
+            folds.append(_run_fold(number, train, test, params, snapshot))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        say(f"{name}: {_in_words(folds[-1])}")
+    logger.log_metrics(folds=len(folds))
     return judge(_pool(folds, params, snapshot, stored, logger), params, logger)
 
 
@@ -102,7 +107,11 @@ def _run_fold(
     windows = _describe(table, {"train": fit, "validation": validation, "test": test})
     name = f"fold {number:02}: {windows['test']['first_date']} to {windows['test']['last_date']}"
     with MLflowLogger(run_name=name, tags=step_tags("fold", entry_point="walk_forward")) as logger:
-        logger.log_params(fold=number)
+        logger.log_params(
+            fold=number,
+            feature_snapshot_id=snapshot.snapshot_id,
+            **params.model_dump(include=set(ModelParams.model_fields)),
+        )
         logger.log_dict_artifact(windows, "split.json")
         fitted, threshold = fit_rows(params, snapshot, fit, validation, logger)
         X_test = snapshot.features.iloc[test]
@@ -122,15 +131,15 @@ def _run_fold(
             params.random_state,
         )
         scores = _scores(predictions)
-        logger.log_metrics(
-            **scores, best_threshold=threshold, best_iteration=fitted.best_iteration or 0
-        )
+        logger.log_metrics(**scores, best_threshold=threshold)
+        if fitted.best_iteration is not None:
+            logger.log_metrics(best_iteration=fitted.best_iteration)
     return Fold(
         number=number,
         run_id=logger.run_id,
         rows=test,
         windows=windows,
-        predictions=predictions.assign(fold=number),
+        predictions=predictions,
         scores=scores,
         importance=importance,
         contributions=shap_values(fitted.model, X_test),
@@ -176,7 +185,7 @@ def _pool(
     """Put the folds together, in the order of the snapshot's rows."""
     rows = np.concatenate([fold.rows for fold in folds])
     order = np.argsort(rows)
-    predictions = pd.concat([fold.predictions for fold in folds], ignore_index=True)
+    predictions = pool_predictions([fold.predictions for fold in folds])
     contributions = [fold.contributions for fold in folds if fold.contributions is not None]
     importance = pd.concat([fold.importance.set_index("feature")["importance"] for fold in folds])
     mean = importance.groupby(level=0).mean().sort_values(ascending=False, kind="stable")

@@ -71,7 +71,12 @@ def readable_outputs(path):
 
 
 def test_there_is_one_for_every_step():
-    assert [path.stem for path in NOTEBOOKS] == ["01_featurize", "02_train", "03_evaluate"]
+    assert [path.stem for path in NOTEBOOKS] == [
+        "01_featurize",
+        "02_train",
+        "03_evaluate",
+        "04_walk_forward",
+    ]
 
 
 @each_notebook

@@ -2,170 +2,28 @@
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import mlflow
-import numpy as np
 import pandas as pd
 import pytest
-import xgboost
+from recorded_models import N_TRAIN, TEST_ROWS, Recorded, iso, run_promote, run_rollback
 from sklearn.metrics import log_loss
 
 from steps.entry_point import ParameterError, open_step, parse_params
-from steps.market.snapshot import make_snapshot
-from steps.promote import PromoteParams, Promotion, PromotionRefusedError, promote
-from steps.rollback import RollbackError, RollbackParams, rollback
-from steps.tracking.mlflow_logger import MLflowLogger
-from steps.tracking.project import STEP_TAG, StepRun, read_run
-from steps.tracking.snapshot_store import save_snapshot
+from steps.promote import PromoteParams, PromotionRefusedError
+from steps.rollback import RollbackError, RollbackParams
+from steps.tracking.project import read_run
 from steps.tracking.stores import TrackingError
-
-DAYS = pd.bdate_range("2023-01-02", periods=240).as_unit("s")
-N_TRAIN = 120  # dates
-TEST_START = DAYS[N_TRAIN + 5]
-MIDDLE = N_TRAIN + 60
-
-
-def make_table() -> pd.DataFrame:
-    """Three symbols whose next day is foretold by `signal`, roughly, and not by `noise`."""
-    random = np.random.default_rng(0)
-    parts = []
-    for symbol in ("AAA", "BBB", "CCC"):
-        signal, noise = random.normal(size=(2, len(DAYS))).astype(np.float32)
-        direction = pd.array(signal + random.normal(size=len(DAYS)) > 0, dtype="Int8")
-        direction[-1] = pd.NA
-        part = {"date": DAYS, "symbol": symbol, "signal": signal, "noise": noise}
-        part |= {"direction": direction, "label_known_at": DAYS.to_series().shift(-1).to_numpy()}
-        parts.append(pd.DataFrame(part).astype({"symbol": "str"}))
-    return pd.concat(parts, ignore_index=True)
-
-
-TEST_ROWS = make_table()["direction"].notna() & (make_table()["date"] >= TEST_START)
-
-
-class Recorded:
-    """A store with a snapshot, and models trained on it, as the steps leave them.
-
-    `strong` has learnt the signal and `weak` the noise; `copy` is `strong` once more. `informed` is
-    a weak one that has seen the first half of the test window, and `omniscient` has seen it all;
-    `foreign` asks for a feature that the snapshot does not have, and `patient` was trained to look
-    five days ahead.
-    """
-
-    KINDS: ClassVar[dict[str, dict[str, Any]]] = {
-        "weak": {"feature": "noise"},
-        "strong": {"feature": "signal"},
-        "copy": {"feature": "signal"},
-        "informed": {"feature": "noise", "last": MIDDLE, "known": MIDDLE + 3},
-        "informed_of_old": {"feature": "noise", "last": MIDDLE, "known": None},
-        "omniscient": {"feature": "noise", "last": len(DAYS) - 2, "known": len(DAYS) - 1},
-        "foreign": {"feature": "other"},
-        "patient": {"feature": "noise", "horizon": 5},
-    }
-
-    def __init__(self, home: Path) -> None:
-        self.uri = f"sqlite:///{home}/mlflow.db"
-        self.client = mlflow.MlflowClient(self.uri)
-        self.client.create_experiment("stock_prediction", str(home / "artifacts"))
-        self.snapshot = make_snapshot(
-            make_table(),
-            feature_set="planted",
-            version="1",
-            label={"name": "direction", "horizon": 1},
-        )
-        with self.step("featurize") as logger:
-            save_snapshot(logger, self.snapshot, {}, "abc")
-        self.trained: dict[str, StepRun] = {}
-
-    def step(self, step: str, **tags: str) -> MLflowLogger:
-        return MLflowLogger(
-            "stock_prediction", step, tracking_uri=self.uri, tags={STEP_TAG: step, **tags}
-        )
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """The snapshot's, and a feature it does not have."""
-        table = self.snapshot.table
-        return table.assign(other=table["noise"])
-
-    def train(self, kind: str) -> StepRun:
-        """Return the train run of a kind of model; the first time, record it."""
-        if kind not in self.trained:
-            booster = fit(self.table, self.KINDS[kind]["feature"])
-            self.trained[kind] = self.record_training(booster, **self.KINDS[kind])
-        return self.trained[kind]
-
-    def record_training(
-        self,
-        booster: xgboost.Booster,
-        *,
-        feature: str,
-        last: int = N_TRAIN - 2,
-        known: int | None = N_TRAIN - 1,
-        horizon: int = 1,
-    ) -> StepRun:
-        """Record a run whose validation ends on day `last`, its last label known on day `known`."""
-        ends = {"train": (0, last - 40), "validation": (last - 19, last)}
-        windows = {}
-        for name, (first, end) in ends.items():
-            windows[name] = {"first_date": iso(first), "last_date": iso(end)}
-            if known is not None:
-                windows[name]["last_label_known_at"] = iso(end + known - last)
-        with self.step("train") as logger:
-            logger.log_model(booster, metadata={"horizon": horizon})
-            logger.log_dict_artifact(windows, "split.json")
-        return read_run(self.client, logger.run_id)
-
-    def judge(self, kind: str, gate: str = "APPROVED", **tags: str) -> str:
-        """Record an evaluate run of a kind of model and return its run ID."""
-        trained = self.train(kind)
-        failed = "none" if gate == "APPROVED" else "auc_above_half; beats_base_rate"
-        said = {"gate": gate, "gate_failed": failed, "leak_alarm": "none", "verdict": "so so"}
-        made_of = {
-            "model_uri": trained.tags["model_uri"],
-            "train_run_id": trained.run_id,
-            "feature_snapshot_id": self.snapshot.snapshot_id,
-        }
-        rows = self.table.loc[TEST_ROWS, ["date", "symbol", "direction"]]
-        rows = rows.assign(probability=self.probabilities(kind))
-        rows.to_parquet("predictions.parquet", index=False)
-        with self.step("evaluate", **{**said, **made_of, **tags}) as logger:
-            logger.log_artifact_file("predictions.parquet")
-        return logger.run_id
-
-    def probabilities(self, kind: str) -> Any:
-        booster = mlflow.xgboost.load_model(self.train(kind).tags["model_uri"])
-        return booster.predict(xgboost.DMatrix(self.table.loc[TEST_ROWS, booster.feature_names]))
-
-    def tags(self, name: str, number: int) -> dict[str, str]:
-        return dict(self.client.get_model_version(name, str(number)).tags)
-
-    def aliases(self, name: str) -> dict[str, int]:
-        found = self.client.get_registered_model(name).aliases
-        return {alias: int(number) for alias, number in found.items()}
-
-
-def iso(day: int) -> str:
-    return str(DAYS[day].date())
-
-
-def fit(table: pd.DataFrame, feature: str) -> xgboost.Booster:
-    rows = table["direction"].notna() & (table["date"] < DAYS[N_TRAIN])
-    settings = {"objective": "binary:logistic", "nthread": 1, "max_depth": 2, "eta": 0.1}
-    labels = table["direction"][rows].to_numpy(np.int8)
-    return xgboost.train(settings, xgboost.DMatrix(table.loc[rows, [feature]], labels), 20)
 
 
 @pytest.fixture(scope="module")
 def store(migrated_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    home = tmp_path_factory.mktemp("registry")
-    shutil.copy(migrated_database, home / "mlflow.db")
-    return Recorded(home)
+    return Recorded(migrated_database, tmp_path_factory.mktemp("registry"))
 
 
 @pytest.fixture
@@ -179,20 +37,6 @@ def recorded(store: Recorded, monkeypatch: pytest.MonkeyPatch) -> Recorded:
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     return re.sub(r"\W+", "-", request.node.name).strip("-")
-
-
-def run_promote(name: str, evaluate_run_id: str, **given: Any) -> tuple[Promotion, StepRun]:
-    params = PromoteParams(model_name=name, evaluate_run_id=evaluate_run_id, **given)
-    with open_step("promote", params) as logger:
-        promotion = promote(params, logger)
-    return promotion, read_run(logger.client, logger.run_id)
-
-
-def run_rollback(name: str, to_version: int = 0) -> StepRun:
-    params = RollbackParams(model_name=name, to_version=to_version)
-    with open_step("rollback", params) as logger:
-        rollback(params, logger)
-    return read_run(logger.client, logger.run_id)
 
 
 @pytest.mark.slow
@@ -323,91 +167,6 @@ def test_force_crowns_a_worse_model_and_says_by_how_much(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["informed", "informed_of_old"])
-def test_the_champion_is_not_asked_what_it_has_learnt(
-    recorded: Recorded, name: str, kind: str
-) -> None:
-    """Its last label was known three days after its last row; of old, nobody wrote that down."""
-    run_promote(name, recorded.judge(kind))
-    _, run = run_promote(name, recorded.judge("strong"))
-    compared = run.read_json("comparison.json")
-    until = MIDDLE + 3 if kind == "informed" else MIDDLE + 1
-    assert compared["champion_has_learnt_until"] == iso(until)
-    assert compared["first_date"] == iso(until + 1)
-    # the days after that, but for the last one, which has no label
-    assert compared["dates"] == len(DAYS) - 1 - (until + 1)
-    assert compared["rows"] == 3 * compared["dates"]
-    assert compared["rows_left_out"] == 342 - compared["rows"]
-    late = TEST_ROWS & (recorded.table["date"] > DAYS[until])
-    y = recorded.table.loc[late, "direction"].to_numpy(int)
-    weak = recorded.probabilities("weak")[late[TEST_ROWS].to_numpy()]
-    assert run.metrics["champion_log_loss"] == pytest.approx(log_loss(y, weak))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "reason"),
-    [
-        ("omniscient", rf"has learnt from prices until {DAYS[-1].date()}, and the evaluation has"),
-        ("foreign", r"cannot score snapshot \w+: The model was trained on features .*'other'"),
-        ("patient", r"version 1 looks 5 days ahead, the evaluation 1"),
-    ],
-    ids=["omniscient", "foreign", "patient"],
-)
-def test_a_champion_that_cannot_be_compared_stays_unless_forced(
-    recorded: Recorded, name: str, kind: str, reason: str
-) -> None:
-    crown_by_hand(recorded, name, recorded.train(kind).tags["model_uri"])
-    strong = recorded.judge("strong")
-    kept, run = run_promote(name, strong)
-    assert recorded.aliases(name) == {"champion": 1, "challenger": 2}
-    assert re.search(rf"still version 1\): comparison not possible: .*{reason}", kept.sentence)
-    assert run.tags["comparison_sentence"] in kept.sentence
-    assert run.read_json("comparison.json")["possible"] is False
-    assert "log_loss_gain" not in run.metrics
-    run_promote(name, strong, force=True)
-    assert recorded.aliases(name) == {"champion": 2}
-    run_rollback(name)
-    assert recorded.aliases(name) == {"champion": 1}
-
-
-def crown_by_hand(recorded: Recorded, name: str, model_uri: str) -> None:
-    mlflow.register_model(model_uri, name)
-    recorded.client.set_registered_model_alias(name, "champion", "1")
-
-
-@pytest.mark.slow
-def test_a_champion_nobody_knows_the_training_of(recorded: Recorded, name: str) -> None:
-    with recorded.step("other") as logger:
-        uri = logger.log_model(fit(recorded.table, "noise"))
-    crown_by_hand(recorded, name, uri)
-    kept, _ = run_promote(name, recorded.judge("strong"))
-    assert kept.alias == "challenger"
-    lost = f"comparison not possible: run {logger.run_id} has lost its split.json"
-    assert lost in kept.sentence
-
-
-@pytest.mark.slow
-def test_a_champion_whose_files_are_gone_can_be_replaced_by_force(
-    recorded: Recorded, name: str
-) -> None:
-    lost = recorded.record_training(fit(recorded.table, "noise"), feature="noise")
-    crown_by_hand(recorded, name, lost.tags["model_uri"])
-    remove_model(recorded, lost.tags["model_uri"])
-    strong = recorded.judge("strong")
-    kept, _ = run_promote(name, strong)
-    assert kept.alias == "challenger"
-    assert f"model models:/{name}/1 cannot be loaded" in kept.sentence
-    run_promote(name, strong, force=True)
-    assert recorded.aliases(name) == {"champion": 2}
-
-
-def remove_model(recorded: Recorded, uri: str) -> None:
-    model = recorded.client.get_logged_model(uri.removeprefix("models:/"))
-    shutil.rmtree(model.artifact_location.removeprefix("file://"))
-
-
-@pytest.mark.slow
 def test_rolling_back_leads_further_back_each_time(
     recorded: Recorded, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -468,9 +227,12 @@ def test_rolling_back_a_model_that_is_not_there(recorded: Recorded, name: str) -
 )
 @pytest.mark.parametrize("params", [PromoteParams, RollbackParams])
 def test_names_the_registry_would_not_keep(given: str, params: Any) -> None:
-    with pytest.raises(ParameterError, match=r"^model_name=.*: string should ") as caught:
+    with pytest.raises(ParameterError) as caught:
         parse_params(params, [f"--model_name={given}"])
-    assert "\n" not in str(caught.value)
+    assert str(caught.value) == (
+        f"model_name={given!r}: expected letters, digits and _, with spaces, dots and hyphens "
+        "between them, 200 characters at most"
+    )
     assert parse_params(params, ["--model_name=Größe 2.1-b_c"]).model_name == "Größe 2.1-b_c"
 
 
@@ -496,39 +258,6 @@ def test_runs_that_cannot_be_promoted(recorded: Recorded, name: str) -> None:
     with pytest.raises(TrackingError, match=rf"{logger.run_id} was deleted: restore it with"):
         run_promote(name, logger.run_id)
 
-    with pytest.raises(mlflow.MlflowException, match="not found"):
-        recorded.client.get_registered_model(name)
-
-
-@pytest.mark.slow
-def test_predictions_snapshot_and_model_must_belong_together(recorded: Recorded, name: str) -> None:
-    uri = recorded.train("strong").tags["model_uri"]
-    confused = recorded.judge("weak", model_uri=uri)
-    with pytest.raises(TrackingError, match=rf"not of this model .*{uri} gives probabilities up"):
-        run_promote(name, confused)
-
-    changes: dict[str, Any] = {
-        "has not all of its rows": lambda table: table.assign(date=table["date"] + DAYS.freq * 300),
-        "has other labels": lambda table: table.assign(direction=1 - table["direction"]),
-        "lacks dates, symbols": lambda table: table.drop(columns="probability"),
-        "gives probabilities up to nan": lambda table: table.assign(probability=np.nan),
-        r"has not all of its rows\)": lambda table: table.head(0),
-    }
-    for complaint, change in changes.items():
-        judged = recorded.judge("weak")
-        change(pd.read_parquet("predictions.parquet")).to_parquet("predictions.parquet")
-        recorded.client.log_artifact(judged, "predictions.parquet")
-        with pytest.raises(TrackingError, match=complaint):
-            run_promote(name, judged)
-    Path("predictions.parquet").write_bytes(b"not parquet")
-    recorded.client.log_artifact(judged, "predictions.parquet")
-    with pytest.raises(TrackingError, match=r"has lost its predictions\.parquet"):
-        run_promote(name, judged)
-
-    lost = recorded.record_training(fit(recorded.table, "noise"), feature="noise")
-    remove_model(recorded, lost.tags["model_uri"])
-    with pytest.raises(TrackingError, match=r"model models:/m-\w+ cannot be loaded .*train again"):
-        run_promote(name, recorded.judge("weak", model_uri=lost.tags["model_uri"]))
     with pytest.raises(mlflow.MlflowException, match="not found"):
         recorded.client.get_registered_model(name)
 

@@ -6,11 +6,14 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from conftest import ROOT, clean_environment
+
+from steps.entry_point import StepParams
 
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "steps/market/sample/README.md"]
@@ -27,14 +30,26 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 
 
-def commands() -> list[str]:
-    lines = [line.split(" #")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+def commands_of(block: str) -> list[str]:
+    lines = [line.split(" #")[0].strip() for line in block.splitlines()]
     return [line for line in lines if line]
+
+
+def commands() -> list[str]:
+    return [command for block in blocks("bash") for command in commands_of(block)]
 
 
 def output_block(start: str) -> list[str]:
     block = next(block for block in blocks("text") if block.startswith(start))
     return block.splitlines()
+
+
+def sessions() -> list[tuple[list[str], list[str]]]:
+    """Return each block of commands with the lines of output that the README shows right below."""
+    found = re.findall(
+        r"^```bash\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", README, flags=re.MULTILINE | re.DOTALL
+    )
+    return [(commands_of(block), output.splitlines()) for block, output in found]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -62,20 +77,36 @@ def test_the_first_two_commands_set_everything_up() -> None:
 def test_the_parameter_table_is_complete() -> None:
     from steps.evaluate import EvaluateParams
     from steps.featurize import FeaturizeParams
-    from steps.train import TrainParams
+    from steps.judge import JudgeParams
+    from steps.promote import PromoteParams
+    from steps.reproduce import ReproduceParams
+    from steps.rollback import RollbackParams
+    from steps.train import ModelParams, TrainParams
+    from steps.walk_forward import WalkForwardParams
 
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", README, flags=re.MULTILINE))
-    for step, params in (
-        ("featurize", FeaturizeParams),
-        ("train", TrainParams),
-        ("evaluate", EvaluateParams),
+    elsewhere = {**ModelParams.model_fields, **JudgeParams.model_fields}
+    for step, params, told_elsewhere in (
+        ("featurize", FeaturizeParams, {}),
+        ("train", TrainParams, {}),
+        ("evaluate", EvaluateParams, JudgeParams.model_fields),
+        ("walk_forward", WalkForwardParams, elsewhere),
+        ("promote", PromoteParams, {}),
+        ("rollback", RollbackParams, {}),
+        ("reproduce", ReproduceParams, {}),
     ):
         told = re.findall(r"`(\w+)` \(([\w.]+)", rows[step])
-        defaults = {
-            name: str(field.default).replace("False", "false")
-            for name, field in params.model_fields.items()
-        }
-        assert dict(told) == defaults
+        assert dict(told) == defaults(params, but=told_elsewhere), step
+    judging = {name: rows[name].partition(" | ")[0] for name in JudgeParams.model_fields}
+    assert judging == defaults(JudgeParams)
+
+
+def defaults(params: type[StepParams], but: Mapping[str, object] = MappingProxyType({})) -> object:
+    return {
+        name: str(field.default).replace("False", "false")
+        for name, field in params.model_fields.items()
+        if name not in but
+    }
 
 
 def test_the_settings_table_is_complete() -> None:
@@ -118,15 +149,23 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_the_commands_run_one_after_the_other(clone: Path) -> None:
-    shown = output_block("feature snapshot")
-    first = run(["mlflow", "run", ".", "--env-manager", "local"], clone)  # what `make run` does
-    assert first.returncode == 0, first.stderr
-    assert [line for line in shown if line not in first.stdout.splitlines()] == []
-    for command in commands():
-        if not command.startswith("make "):
-            done = run(shlex.split(command), clone)
-            assert done.returncode == 0, f"{command}\n{done.stderr}"
+def test_the_commands_run_one_after_the_other_and_print_what_is_shown(clone: Path) -> None:
+    for commands, shown in sessions():
+        said: list[str] = []
+        for command in commands:
+            # What `make run` does, in the environment there is; `make test` would not end.
+            words = shlex.split(command.replace("make run", "mlflow run . --env-manager local"))
+            if words[0] != "make":
+                done = run(words, clone)
+                assert done.returncode == 0, f"{command}\n{done.stderr}"
+                said += done.stdout.splitlines()
+        assert [line for line in shown if line not in said] == []
+
+
+def test_enough_of_the_readme_is_shown_with_its_output() -> None:
+    shown = {command for commands, output in sessions() if output for command in commands}
+    for step in ("walk_forward", "promote", "rollback", "reproduce"):
+        assert any(f"-e {step}" in command for command in shown), step
 
 
 @pytest.mark.slow

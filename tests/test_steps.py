@@ -197,18 +197,34 @@ def test_evaluate_takes_another_snapshot_only_when_told_to(
     featurized: StepRun, small_prices: str
 ) -> None:
     trained = run("train", train, TrainParams(**QUICK))
-    other = run("featurize", featurize, FeaturizeParams(prices=small_prices, horizon=2))
+    fewer = pd.read_parquet(small_prices).query("symbol != 'IBM'")
+    fewer.to_parquet("fewer.parquet", index=False)
+    other = run("featurize", featurize, FeaturizeParams(prices="fewer.parquet"))
     other_id = other.tags["feature_snapshot_id"]
     with pytest.raises(SnapshotError, match="was trained on snapshot"):
         run("evaluate", evaluate, EvaluateParams(feature_snapshot_id=other_id))
     told = EvaluateParams(feature_snapshot_id=other_id, allow_other_snapshot=True)
     scored = run("evaluate", evaluate, told)
     assert scored.tags["feature_snapshot_id"] == other_id
+    assert scored.tags["trained_on_snapshot_id"] == trained.tags["feature_snapshot_id"]
     results = scored.read_json("results.json")
     assert results["train_run_id"] == trained.run_id
     assert results["test_window"]["first_date"].startswith(
         trained.read_json("split.json")["test"]["first_date"]
     )
+
+
+@pytest.mark.slow
+def test_evaluate_refuses_labels_of_another_horizon(featurized: StepRun, small_prices: str) -> None:
+    trained = run("train", train, TrainParams(**QUICK))
+    other = run("featurize", featurize, FeaturizeParams(prices=small_prices, horizon=2))
+    told = EvaluateParams(
+        train_run_id=trained.run_id,
+        feature_snapshot_id=other.tags["feature_snapshot_id"],
+        allow_other_snapshot=True,
+    )
+    with pytest.raises(SnapshotError, match="forecasts 1 trading days ahead, .* labels of 2"):
+        run("evaluate", evaluate, told)
 
 
 def run_main(**given: Any) -> StepRun:

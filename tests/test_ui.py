@@ -1,4 +1,4 @@
-"""MLflow's pages on a finished run, in a real browser: the tree, the curves, the pictures."""
+"""MLflow's pages on a finished run, in a real browser: tree, curves, pictures, report."""
 
 import os
 import shutil
@@ -144,3 +144,17 @@ def test_pictures_are_shown(server: tuple[str, dict[str, str]], page, picture: s
     image = page.locator("img[src^=blob]").first
     image.wait_for()
     page.wait_for_function("e => e.naturalWidth > 300", arg=image.element_handle())
+
+
+def test_the_report_reads_in_the_artifact_viewer(server: tuple[str, dict[str, str]], page) -> None:
+    page.goto(at(server, f"runs/{server[1]['evaluate']}/artifacts/report.html"))
+    report = page.frame_locator("iframe").last
+    report.get_by_role("heading", level=1).wait_for()
+    report.get_by_text("than the base rate: AUC").first.wait_for()
+    report.get_by_text("REJECTED", exact=True).first.wait_for()
+    pictures = report.locator("figure svg")
+    assert pictures.count() >= 8
+    sizes = pictures.evaluate_all("all => all.map(each => each.getBoundingClientRect().height)")
+    assert min(sizes) > 100
+    if "SCREENSHOT" in os.environ:
+        page.screenshot(path=f"{os.environ['SCREENSHOT']}.report.png")

@@ -67,6 +67,7 @@ def judge_gate(
     suspicions: Sequence[Suspicion],
     *,
     looks: int = 1,
+    tries: int = 1,
     auc_low: float = 0.5,
     log_loss_gain: float = 0.0,
     sharpe_gain: float | None = None,
@@ -83,9 +84,10 @@ def judge_gate(
         `backtest_intervals`, where there was a backtest.
     suspicions : sequence of Suspicion
         All that looks like a leak; any rejects.
-    looks : int
-        Models scored on these test rows so far, this one included. The lower ends are those of
-        intervals widened for the best of that many tries.
+    looks, tries : int
+        Models scored on these test rows so far, and strategies traded on them, these included.
+        The lower ends of AUC and Sharpe ratio are those of intervals widened for the best of that
+        many.
     auc_low : float
         What the lower end of the AUC's interval must exceed.
     log_loss_gain : float
@@ -114,7 +116,7 @@ def judge_gate(
         conditions.append(_value_above("sharpe_gain", figure, traded, sharpe_gain, digits=2))
     if sharpe_low is not None:
         sharpe = intervals.get("sharpe")
-        conditions.append(_low_end_above("sharpe_low", "Sharpe ratio", sharpe, sharpe_low, looks))
+        conditions.append(_low_end_above("sharpe_low", "Sharpe ratio", sharpe, sharpe_low, tries))
     return GateVerdict(all(each.passed for each in conditions), tuple(conditions))
 
 

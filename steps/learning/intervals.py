@@ -13,7 +13,7 @@ from steps.learning.bootstrap import (
     block_length,
     ratio_of_sums,
 )
-from steps.learning.scores import Floats, check_forecast
+from steps.learning.scores import Floats, check_forecast, ranking
 
 
 def score_intervals(
@@ -30,7 +30,8 @@ def score_intervals(
     ----------
     predictions : DataFrame, one row per symbol and date
         `date`, `direction` (0 or 1), `probability` and `predicted` (the calls, 0 or 1), and
-        `base_rate`, what a forecaster without a model says.
+        `base_rate`, what a forecaster without a model says; `score` where AUCs go by another
+        order than that of the probabilities.
     horizon : int
         Trading days ahead, as in the label; sets the blocks' length.
     confidence : float
@@ -71,7 +72,7 @@ def score_intervals(
         "precision": ratio_of_sums(caught, called, otherwise=0.0),
         "recall": ratio_of_sums(caught, came, otherwise=0.0),
         "f1": ratio_of_sums(2 * caught, called + came, otherwise=0.0),
-        "auc_roc": auc_of_days(proba, y, bootstrap),
+        "auc_roc": auc_of_days(ranking(predictions), y, bootstrap),
         "log_loss": ratio_of_sums(sums(losses), rows),
         "brier_score": ratio_of_sums(sums((proba - y) ** 2), rows),
         "log_loss_gain": ratio_of_sums(sums(row_log_losses(y, base_rate) - losses), rows),

@@ -333,6 +333,6 @@ def _checked_labels(X: pd.DataFrame, y: ArrayLike, window: str) -> NDArray[np.in
     if labels.min() == labels.max():
         raise ValueError(
             f"All {len(labels)} {window} labels are {labels[0]}: there is nothing to tell apart. "
-            "Bring a longer price history, or change validation_size and test_size."
+            "Bring a longer price history, or other sizes of the windows."
         )
     return labels.astype(np.int8)

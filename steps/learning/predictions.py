@@ -6,6 +6,8 @@ test window or from the many of a walk-forward.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
@@ -70,6 +72,35 @@ def make_predictions(
         ),
         forward_return=forward_returns(table, horizon)[test],
     )
+
+
+def pool_predictions(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Put the predictions of several folds into one table, to be judged together.
+
+    Each fold's model has a level of its own: that of the days it was trained on. Ranked by bare
+    probability, rows would be told apart by their fold's level, which is no skill, and on a drift
+    could look like it. So rows are ranked within their fold.
+
+    Parameters
+    ----------
+    parts : sequence of DataFrame
+        As `make_predictions` returns them, in the order of the folds.
+
+    Returns
+    -------
+    DataFrame
+        The rows of all folds, one after the other, with their `fold`, from 1, and their `score`:
+        the share of the fold's rows with no higher probability, which is what AUCs go by.
+
+    Examples
+    --------
+    >>> parts = [pd.DataFrame({"probability": [0.1, 0.2]}), pd.DataFrame({"probability": [0.9]})]
+    >>> pool_predictions(parts)["score"].tolist()
+    [0.5, 1.0, 1.0]
+    """
+    numbered = [part.assign(fold=number) for number, part in enumerate(parts, 1)]
+    pooled = pd.concat(numbered, ignore_index=True)
+    return pooled.assign(score=pooled.groupby("fold")["probability"].rank(pct=True))
 
 
 def baseline_scores(predictions: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -6,6 +6,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
+# What `score_classifier` gives.
+SCORES = ("accuracy", "precision", "recall", "f1", "auc_roc", "log_loss", "brier_score")
+
 
 def score_classifier(
     y_true: ArrayLike, y_proba: ArrayLike, *, threshold: float
@@ -48,7 +51,8 @@ def score_classifier(
 def base_rate_scores(y_true: ArrayLike, base_rate: ArrayLike) -> dict[str, float]:
     """Score the forecaster who always says `base_rate`, the train rows' share of ups.
 
-    Its calls are all up if the rate is above one half, all down otherwise.
+    Its calls are all up if the rate is above one half, all down otherwise. It never tells one row
+    of a test window from another, so its AUC is one half, whatever the rates of other windows.
 
     Parameters
     ----------
@@ -57,9 +61,18 @@ def base_rate_scores(y_true: ArrayLike, base_rate: ArrayLike) -> dict[str, float
     base_rate : float, or array-like of float, shape (n_rows,)
         One for all rows, or one for each where they were trained for on different windows.
     """
-    return score_classifier(
-        y_true, np.broadcast_to(np.asarray(base_rate), np.shape(y_true)), threshold=0.5
-    )
+    rates = np.broadcast_to(np.asarray(base_rate, dtype=np.float64), np.shape(y_true))
+    scored = score_classifier(y_true, rates, threshold=0.5)
+    return {**scored, "auc_roc": scored["auc_roc"] * 0 + 0.5}  # NaN stays NaN
+
+
+def ranking(predictions: pd.DataFrame) -> Floats:
+    """Return what AUCs rank the rows of a predictions table by.
+
+    That is its `score` where there is one (see `pool_predictions`), the `probability` otherwise.
+    """
+    name = "score" if "score" in predictions else "probability"
+    return predictions[name].to_numpy(dtype=np.float64)
 
 
 def persistence_forecast(table: pd.DataFrame, horizon: int) -> Floats:
@@ -117,15 +130,12 @@ def persistence_rates(y_train: ArrayLike, forecast_train: ArrayLike) -> tuple[fl
         Labels of the train rows.
     forecast_train : array-like of 0, 1 and NaN, shape (n_rows,)
         Their `persistence_forecast`.
-
-    Raises
-    ------
-    ValueError
-        When no row has a forecast.
     """
-    y, past = _with_forecast(y_train, forecast_train, "train")
+    y, past = np.asarray(y_train), np.asarray(forecast_train, dtype=np.float64)
+    known = ~np.isnan(past)
+    overall = y[known].mean() if known.any() else y.mean()
     after_down, after_up = (
-        float(y[past == call].mean() if (past == call).any() else y.mean()) for call in (0, 1)
+        float(y[past == call].mean() if (past == call).any() else overall) for call in (0, 1)
     )
     return after_down, after_up
 
@@ -147,13 +157,16 @@ def persistence_scores(
     spoken : array-like of float, shape (n_rows,)
         The forecast as a probability: see `persistence_rates`.
 
-    Raises
-    ------
-    ValueError
-        When no row has a forecast.
+    Returns
+    -------
+    dict of str to float
+        As `score_classifier`; all NaN where no row has a forecast.
     """
-    y, calls = _with_forecast(y_true, forecast, "scored")
-    known = ~np.isnan(np.asarray(forecast, dtype=np.float64))
+    calls = np.asarray(forecast, dtype=np.float64)
+    known = ~np.isnan(calls)
+    if not known.any():
+        return dict.fromkeys(SCORES, float("nan"))
+    y, calls = check_forecast(np.asarray(y_true)[known], calls[known])
     scored = score_classifier(y, np.asarray(spoken, dtype=np.float64)[known], threshold=0.5)
     return {**scored, **_score_calls(y, calls == 1), "auc_roc": auc_roc(y, calls)}
 
@@ -225,13 +238,3 @@ def _score_calls(y: NDArray[np.int8], calls: NDArray[np.bool_]) -> dict[str, flo
         "recall": float(recall),
         "f1": float(f1),
     }
-
-
-def _with_forecast(
-    y_true: ArrayLike, forecast: ArrayLike, rows: str
-) -> tuple[NDArray[np.int8], Floats]:
-    calls = np.asarray(forecast, dtype=np.float64)
-    known = ~np.isnan(calls)
-    if not known.any():
-        raise ValueError(f"None of the {rows} rows has a persistence forecast.")
-    return check_forecast(np.asarray(y_true)[known], calls[known])

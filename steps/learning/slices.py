@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from steps.learning.bootstrap import block_length
 from steps.learning.intervals import auc_interval, row_log_losses
-from steps.learning.scores import check_forecast
+from steps.learning.scores import check_forecast, ranking
 
 MOST_SYMBOLS: Final = 30
 """Symbols that get a slice each; of more, those with the most rows."""
@@ -154,7 +154,7 @@ def _regimes(volatility: NDArray[np.float64], n_rows: int) -> NDArray[np.intp]:
 
 def _score(rows: pd.DataFrame, **bootstrap: Any) -> dict[str, float]:
     y, proba = check_forecast(rows["direction"], rows["probability"])
-    auc = auc_interval(y, proba, rows["date"], **bootstrap)
+    auc = auc_interval(y, ranking(rows), rows["date"], **bootstrap)
     return {
         "rows": len(rows),
         "dates": rows["date"].nunique(),

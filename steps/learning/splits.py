@@ -214,8 +214,8 @@ def embargo_start(calendar: Dates, first_date: np.datetime64, embargo: int) -> n
     if position < 0:
         raise ValueError(
             f"An embargo of {embargo} dates reaches back beyond the first labelled date "
-            f"({calendar[0]}) when the next window begins on {first_date}. Lower the embargo, or "
-            "bring a longer price history."
+            f"({_as_day(calendar[0])}) when the next window begins on {_as_day(first_date)}. Lower "
+            "the embargo, or bring a longer price history."
         )
     return np.datetime64(calendar[position])
 
@@ -249,9 +249,10 @@ def check_no_leak(
         if wrong.any():
             row = int(earlier[np.argmax(wrong)])
             raise RuntimeError(
-                f"Look-ahead in the split: row {row} of {dates[row]}, label known at "
-                f"{label_known_at[row]}, {what}; the later window begins on {first_date} and its "
-                f"embargo on {boundary}. Nothing was learnt from it. Please report this."
+                f"Look-ahead in the split: row {row} of {_as_day(dates[row])}, label known at "
+                f"{label_known_at[row]}, {what}; the later window begins on {_as_day(first_date)} "
+                f"and its embargo on {_as_day(boundary)}. Nothing was learnt from it. Please "
+                "report this."
             )
 
 

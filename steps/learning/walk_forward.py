@@ -133,8 +133,9 @@ class WalkForwardSplit:
         for start in self._test_starts(calendar):
             train, test = self._fold(day, known, calendar, start)
             if not len(train):
+                begins = calendar[start].astype("datetime64[D]")
                 raise ValueError(
-                    f"Nothing to train on before the test window of {calendar[start]}: of its "
+                    f"Nothing to train on before the test window of {begins}: of its "
                     f"{self.train_dates} train_dates, none has a label known before the embargo "
                     f"of {self.embargo} begins. Raise train_dates, or lower embargo or the "
                     "horizon."

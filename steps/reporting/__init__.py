@@ -1,1 +1,1 @@
-"""Figures: pure, returned and not shown."""
+"""Figures, and the report that shows them: pure, returned and not shown."""

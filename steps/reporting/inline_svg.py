@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from copy import deepcopy
 from typing import Final
 
 from matplotlib import rc_context
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from steps.reporting.style import BLUE, GREY, GRID, INK, ON_LIGHT, ORANGE
@@ -45,7 +45,8 @@ def inline_svg(figure: Figure, name: str) -> str:
     Parameters
     ----------
     figure : Figure
-        Unchanged afterwards.
+        Handed over to the page: its own title stays hidden and its panels stay where they are
+        laid out here. Drawn again, it is the same picture; for another use, make another.
     name : str
         Stands before each of the picture's ids: a word that no other picture of the page has.
 
@@ -61,7 +62,9 @@ def inline_svg(figure: Figure, name: str) -> str:
     ):
         # The reader's browser has letters that matplotlib's font lacks.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        _untitled_copy(figure).savefig(
+        _hide_title(figure)
+        _lay_out(figure)
+        figure.savefig(
             buffer, format="svg", dpi=RASTER_DPI, transparent=True, metadata={"Date": None}
         )
     drawn = buffer.getvalue()
@@ -70,15 +73,21 @@ def inline_svg(figure: Figure, name: str) -> str:
     return _Restyler(name).restyle(drawn)
 
 
-def _untitled_copy(figure: Figure) -> Figure:
-    # Drawing moves the panels a little, so a second drawing of one figure would differ.
-    copied = deepcopy(figure)
-    title = copied.get_suptitle()
-    for text in copied.texts:
+def _hide_title(figure: Figure) -> None:
+    title = figure.get_suptitle()
+    for text in figure.texts:
         if title and text.get_text() == title:
             text.set_visible(False)
             text.set_in_layout(False)
-    return copied
+
+
+def _lay_out(figure: Figure) -> None:
+    """Place the panels, for good: left to `savefig`, that would take a drawing of its own."""
+    FigureCanvasSVG(figure)  # Texts are as wide as they will be drawn.
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        layout.execute(figure)
+        figure.set_layout_engine(None)
 
 
 class _Restyler:

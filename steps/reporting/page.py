@@ -21,10 +21,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from matplotlib.figure import Figure
 
 from steps.reporting.inline_svg import inline_svg
+from steps.reporting.style import NOT_KNOWN
 
 Status = Literal["good", "bad", "neutral"]
 
-NOT_KNOWN: Final = "\N{EN DASH}"
 _MINUS: Final = "\N{MINUS SIGN}"
 # Tables of no more rows stay on one sheet of paper; of more, they scroll on the screen.
 _SHORT, _TALL = 15, 40
@@ -104,7 +104,7 @@ class Picture:
     Attributes
     ----------
     figure : Figure
-        Stays as it is.
+        The page's from then on: see `inline_svg`.
     wide : bool
         Whether it takes the page's whole width; others stand in pairs where there is room.
     """
@@ -300,9 +300,17 @@ def _cell(value: object, spec: str = "") -> Mark | str:
     return value if isinstance(value, Mark) else write_value(value, spec)
 
 
-def _tidy(text: str) -> str:
-    """Keep a number and its per cent sign on one line."""
-    return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
+def tidy(text: str) -> str:
+    r"""Set the numbers of a sentence as in print: a minus for a hyphen, no break before "%".
+
+    Examples
+    --------
+    >>> tidy("from 2024-01-05 on: -0.1 to 5 %") == (
+    ...     "from 2024-01-05 on: \N{MINUS SIGN}0.1 to 5\N{NO-BREAK SPACE}%"
+    ... )
+    True
+    """
+    return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", re.sub(r"(?<![\w-])-(?=\d)", _MINUS, text))
 
 
 @cache
@@ -315,5 +323,5 @@ def _template() -> Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["tidy"] = _tidy
+    environment.filters["tidy"] = tidy
     return environment.get_template("page.html")

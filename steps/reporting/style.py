@@ -10,6 +10,7 @@ GRID = "#E6E6E6"
 # Artists whose gid begins so stand on a light ground of their own, and stay dark on dark pages.
 ON_LIGHT = "on-light"
 LONGEST_NAME = 40
+NOT_KNOWN = "\N{EN DASH}"
 
 
 def percent(share: float) -> str:
@@ -18,7 +19,9 @@ def percent(share: float) -> str:
 
 
 def with_minus(value: float, spec: str) -> str:
-    """Format a number with a minus sign where `format` puts a hyphen, as axes do."""
+    """Format a number with a minus sign where `format` puts a hyphen, as axes do; NaN is a dash."""
+    if value != value:
+        return NOT_KNOWN
     return format(value, spec).replace("-", "\N{MINUS SIGN}")
 
 

@@ -31,7 +31,9 @@ class Looks:
         Different sets of forecasts that were scored on dates of this window. Scoring the same
         forecasts again is no new look.
     sharpes : tuple of float
-        Sharpe ratio per trading day of each, where there was a backtest; this one's last.
+        Sharpe ratio per trading day of each different strategy that was tried on them, NaN where
+        there was no backtest; this one's last. Trading the same forecasts in another way is a
+        try of its own.
     """
 
     count: int
@@ -58,15 +60,16 @@ def record_look(logger: MLflowLogger, predictions: pd.DataFrame, sharpe: float) 
     logger.set_tags(**{_WINDOW_TAG: f"{first} to {last}", _FORECASTS_TAG: digest})
     if not np.isnan(sharpe):
         logger.log_metrics(**{_SHARPE_METRIC: sharpe})
-    earlier: dict[str, float] = {}
+    forecasts = {digest}
+    tries: dict[tuple[str, str], float] = {}
     for run in _marked_runs(logger):
         began, _, ended = run.data.tags[_WINDOW_TAG].partition(" to ")
         if run.info.run_id != logger.run_id and began <= last and first <= ended:
             seen = run.data.metrics.get(_SHARPE_METRIC, np.nan)
-            earlier.setdefault(run.data.tags[_FORECASTS_TAG], seen)
-    earlier.pop(digest, None)
-    sharpes = [*earlier.values(), sharpe]
-    return Looks(len(sharpes), tuple(each for each in sharpes if not np.isnan(each)))
+            forecasts.add(run.data.tags[_FORECASTS_TAG])
+            tries[run.data.tags[_FORECASTS_TAG], repr(seen)] = seen
+    tries.pop((digest, repr(sharpe)), None)
+    return Looks(len(forecasts), (*tries.values(), sharpe))
 
 
 def _marked_runs(logger: MLflowLogger) -> list[Run]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import mlflow
-from mlflow.entities import Run, ViewType
+import pandas as pd
+import pyarrow as pa
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import LifecycleStage, Run, ViewType
 from mlflow.exceptions import ExecutionException, MlflowException
 
 from steps.tracking.mlflow_logger import FAILURE_TAG, MLflowLogger
@@ -61,9 +65,25 @@ class StepRun:
         try:
             return dict(mlflow.artifacts.load_dict(f"{self.artifact_uri}/{file_name}"))
         except (MlflowException, OSError, ValueError) as error:
-            raise TrackingError(
-                f"run {self.run_id} has lost its {file_name}: run the step again"
-            ) from error
+            raise self._has_lost(file_name) from error
+
+    def read_table(self, file_name: str) -> pd.DataFrame:
+        """Return a Parquet artifact.
+
+        Raises
+        ------
+        TrackingError
+            If it is gone or unreadable.
+        """
+        uri = f"{self.artifact_uri}/{file_name}"
+        with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
+            try:
+                return pd.read_parquet(Path(download_artifacts(artifact_uri=uri, dst_path=folder)))
+            except (MlflowException, OSError, ValueError, pa.ArrowException) as error:
+                raise self._has_lost(file_name) from error
+
+    def _has_lost(self, file_name: str) -> TrackingError:
+        return TrackingError(f"run {self.run_id} has lost its {file_name}: run the step again")
 
 
 class StepFailedError(RuntimeError):
@@ -134,6 +154,39 @@ def find_step_run(
     if found != step or run.status != "FINISHED":
         raise TrackingError(
             f"run {run_id} is a {run.status} {found} run, expected a FINISHED {step} run"
+        )
+    return run
+
+
+def find_judged_run(client: mlflow.MlflowClient, experiment_id: str, run_id: str) -> StepRun:
+    """Return a finished evaluate run that the gate has judged.
+
+    Parameters
+    ----------
+    client : MlflowClient
+    experiment_id : str
+        Where to look for the newest.
+    run_id : str
+        ``latest``, or a run ID.
+
+    Raises
+    ------
+    TrackingError
+        If there is none, or the run is of another step, did not finish, was deleted or was never
+        judged.
+    """
+    run = find_step_run(client, experiment_id, "evaluate", run_id)
+    if client.get_run(run.run_id).info.lifecycle_stage != LifecycleStage.ACTIVE:
+        raise TrackingError(
+            f"evaluate run {run.run_id} was deleted: restore it with `mlflow runs restore "
+            f"--run-id {run.run_id}`, or evaluate the model again"
+        )
+    missing = [name for name in ("gate", "model_uri", "train_run_id") if name not in run.tags]
+    if missing:
+        raise TrackingError(
+            f"evaluate run {run.run_id} has no {', '.join(missing)} tag, so nobody knows whether "
+            "its model may be promoted: evaluate it again with `mlflow run . -e evaluate "
+            f"-P train_run_id={run.tags.get('train_run_id', '...')}`"
         )
     return run
 

@@ -69,3 +69,30 @@ def test_zip_files_on_disk_and_behind_http(
     assert again.succeeded, again.lines
     ids = {run.data.tags["feature_snapshot_id"] for run in Recorded(folder).steps("featurize")}
     assert len(ids) == 1, "every source has the same code, so the same snapshot"
+
+
+def test_the_way_from_a_git_url_to_a_champion_and_its_proof(
+    remote: Remote, new_folder: Callable[[], Path], launch: Callable[..., Launched]
+) -> None:
+    """Every step from the URL alone, each finding what the one before left."""
+    folder = new_folder()
+    quick = {"n_estimators": "8", "early_stopping_rounds": "3"}
+    for step, typed in (
+        ("main", quick),
+        ("walk_forward", {**quick, "train_dates": "1500", "test_dates": "700"}),
+        ("promote", {"force": "true"}),
+        ("reproduce", {}),
+    ):
+        done = launch(step, folder, remote.uri, "v1", **typed)
+        assert done.succeeded, done.lines
+        assert done.run.info.status == "FINISHED"
+        assert done.run.data.tags["mlflow.source.git.commit"] == remote.tagged
+    recorded = Recorded(folder)
+    (promoted,), (proof,) = recorded.steps("promote"), recorded.steps("reproduce")
+    version = recorded.client.get_model_version_by_alias("stock_direction", "champion")
+    assert version.tags["promote_run_id"] == promoted.info.run_id
+    assert version.tags["forced"] == "true"
+    assert proof.data.tags["reproduced"] == "true"
+    evaluate = recorded.steps("evaluate")[0]
+    report = (recorded.artifacts(evaluate) / "report.html").read_text()
+    assert f"mlflow run {remote.uri} -v {remote.tagged} -e evaluate" in report

@@ -126,10 +126,13 @@ def test_persistence_scores_by_hand() -> None:
 
 def test_persistence_without_a_down_in_training_falls_back_on_all_rows() -> None:
     assert persistence_rates([1, 0, 1, 1], [1, 1, 1, 1]) == (0.75, 0.75)
-    with pytest.raises(ValueError, match="None of the train rows"):
-        persistence_rates([1], [math.nan])
-    with pytest.raises(ValueError, match="None of the scored rows"):
-        persistence_scores([0], [math.nan], [math.nan])
+
+
+def test_persistence_that_is_never_known_says_what_can_be_said() -> None:
+    assert persistence_rates([1, 0, 1, 1], [math.nan] * 4) == (0.75, 0.75)
+    scored = persistence_scores([0, 1], [math.nan] * 2, [math.nan] * 2)
+    assert scored.keys() == score_classifier([0, 1], [0.4, 0.6], threshold=0.5).keys()
+    assert all(math.isnan(score) for score in scored.values())
 
 
 @pytest.mark.parametrize(

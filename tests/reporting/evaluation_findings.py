@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steps.reporting.evaluation_report import EvaluationFindings
+from steps.reporting.findings import EvaluationFindings
 
 FEATURES = [f"feature_{number:02}" for number in range(20)] + ["momentum_20", "rsi_14", "adx_14"]
 
@@ -23,8 +23,7 @@ class Estimate:
 class Condition:
     name: str
     passed: bool
-    found: str
-    wanted: str
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,9 @@ def make_findings(n_dates: int = 580, n_symbols: int = 5, **changes: Any) -> Eva
         "log-loss 0.6932 against 0.6931.",
         "approved": False,
         "conditions": [
-            Condition("auc_roc", False, "AUC's lower end after 3 looks 0.476", "above 0.5"),
-            Condition("log_loss", False, "log-loss gain -0.0001", "above 0"),
-            Condition("no_leak", True, "the leak alarm", "silent"),
+            Condition("auc_roc", False, "AUC's lower end after 3 looks 0.476 is not above 0.5"),
+            Condition("log_loss", False, "log-loss gain -0.0001 is not above 0"),
+            Condition("no_leak", True, "the leak alarm is silent"),
         ],
         "suspicions": [],
         "looks": 3,

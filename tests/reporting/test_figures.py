@@ -134,19 +134,27 @@ def test_the_learning_curve_marks_the_last_round_kept() -> None:
         learning_curve_figure({}, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("only", [0, 1])
-def test_one_class_is_drawn_and_named(only: int, tmp_path: Path) -> None:
+def test_one_class_is_drawn(only: int, tmp_path: Path) -> None:
     y, proba = np.full(30, only), np.full(30, 0.5)
-    roc = roc_curve_figure(y, proba)
-    assert title_of(roc) == "No ROC curve: all 30 rows are of one class"
-    assert [artist.get_label() for artist in roc.axes[0].lines] == ["chance (0.5)"]
     figures = {
         "confusion": confusion_matrix_figure(y, y),
-        "roc": roc,
+        "roc": roc_curve_figure(y, proba),
         "precision_recall": precision_recall_figure(y, proba),
         "calibration": calibration_figure(y, proba),
     }
     assert all(path.stat().st_size > 5000 for path in save_figures(figures, tmp_path).values())
+
+
+def test_one_class_is_named() -> None:
+    proba = np.full(30, 0.5)
+    for only in (0, 1):
+        roc = roc_curve_figure(np.full(30, only), proba)
+        assert title_of(roc) == "No ROC curve: all 30 rows are of one class"
+        assert [artist.get_label() for artist in roc.axes[0].lines] == ["chance (0.5)"]
+    none_up = precision_recall_figure(np.zeros(30), proba)
+    assert title_of(none_up) == "No precision to draw: none of 30 rows came up"
 
 
 @pytest.mark.slow

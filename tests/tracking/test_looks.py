@@ -51,6 +51,14 @@ def test_the_same_forecasts_again_are_no_new_look(experiment: str) -> None:
     assert again.sharpes == (0.2, 0.1)
 
 
+def test_another_way_to_trade_them_is_a_try_but_no_look(experiment: str) -> None:
+    look(experiment, forecasts(0), 0.1)
+    found, _ = look(experiment, forecasts(0), -0.3)
+    assert found == Looks(1, (0.1, -0.3))
+    again, _ = look(experiment, forecasts(0), 0.1)
+    assert again == Looks(1, (-0.3, 0.1))
+
+
 def test_dates_that_overlap_count_and_others_do_not(experiment: str) -> None:
     look(experiment, forecasts(0, "2024-01-01", days=20))  # to 2024-01-26
     assert look(experiment, forecasts(1, "2024-01-26"))[0].count == 2
@@ -73,7 +81,8 @@ def test_neither_failing_nor_deleting_a_run_undoes_a_look(experiment: str) -> No
 def test_a_look_without_a_backtest_counts_but_has_no_sharpe(experiment: str) -> None:
     look(experiment, forecasts(0), float("nan"))
     found, logger = look(experiment, forecasts(1), 0.2)
-    assert found == Looks(2, (0.2,))
+    assert found.count == 2
+    assert found.sharpes == pytest.approx((float("nan"), 0.2), nan_ok=True)
     run = logger.client.get_run(logger.run_id)
     assert run.data.tags["test_window"] == "2024-01-01 to 2024-01-26"
     assert run.data.metrics["sharpe_per_day"] == 0.2

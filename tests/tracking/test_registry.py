@@ -1,28 +1,12 @@
-"""The model registry: names and versions, moving the champion, and taking turns."""
+"""The model registry: names and versions, and moving the champion."""
 
-import json
-import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-
-import mlflow
-import numpy as np
 import pytest
 import xgboost
-from mlflow.exceptions import MlflowException
+from registered_models import log_model, make_model
 
-from steps.tracking import registry
-from steps.tracking.mlflow_logger import MLflowLogger
 from steps.tracking.model_store import load_model
 from steps.tracking.registry import ModelVersion, RegisteredModel
-from steps.tracking.stores import TrackingError, absolute_uri, open_store
-
-TICKET = "candlewick.turn."
-
-
-def be_quiet(message: str) -> None:
-    pass
+from steps.tracking.stores import TrackingError
 
 
 @pytest.fixture
@@ -35,25 +19,6 @@ def model(store: str, request: pytest.FixtureRequest) -> RegisteredModel:
 def queued(shared_database: str, request: pytest.FixtureRequest) -> RegisteredModel:
     """One on SQLite alone."""
     return make_model(shared_database, request.node.name)
-
-
-def make_model(uri: str, name: str) -> RegisteredModel:
-    uri = absolute_uri(uri)
-    client = open_store(uri)
-    mlflow.set_tracking_uri(uri)
-    made = RegisteredModel(client, name.replace("[", " ").rstrip("]"))
-    made.create()
-    return made
-
-
-def start_run(model: RegisteredModel) -> str:
-    return str(model.client.create_run("0").info.run_id)
-
-
-def log_model(model: RegisteredModel) -> str:
-    data = xgboost.DMatrix(np.eye(4, dtype=np.float32), label=[0, 1, 0, 1])
-    with MLflowLogger("registry", tracking_uri=mlflow.get_tracking_uri()) as logger:
-        return logger.log_model(xgboost.train({"objective": "binary:logistic"}, data, 1))
 
 
 def aliases(model: RegisteredModel) -> dict[str, int]:
@@ -117,143 +82,6 @@ def test_tags_that_somebody_has_edited_do_no_harm() -> None:
     assert ModelVersion("x", 4, "models:/m-0", None, tags).former_champions == [1, 3]
 
 
-@pytest.mark.slow
-def test_turns_do_not_overlap(model: RegisteredModel) -> None:
-    inside: list[str] = []
-    most: list[int] = []
-
-    def take_turns(run_id: str) -> None:
-        for _ in range(2):
-            with model.turn(run_id, be_quiet) as check:
-                inside.append(run_id)
-                check(None)
-                most.append(len(inside))
-                inside.remove(run_id)
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(take_turns, [start_run(model) for _ in range(4)]))
-    assert most == [1] * 8
-    assert model.client.get_registered_model(model.name).tags == {}
-
-
-def waiting(
-    model: RegisteredModel, until: Callable[[], None], of: str
-) -> tuple[str, list[str], dict[str, str]]:
-    """Have a run wait for its turn; once it says that it does, do something about that."""
-    run_id, said, seen = start_run(model), [], {}
-    told = threading.Event()
-
-    def hear(message: str) -> None:
-        said.append(message)
-        told.set()
-
-    def take_a_turn() -> None:
-        with model.turn(run_id, hear):
-            seen.update(model.client.get_registered_model(model.name).tags)
-
-    with ThreadPoolExecutor(1) as pool:
-        waits = pool.submit(take_a_turn)
-        assert told.wait(60)
-        assert said == [f"waiting for run {of} on a-host, which changes {model.name}"]
-        until()
-        waits.result(60)
-    return run_id, said, seen
-
-
-def give_ticket(model: RegisteredModel, run_id: str, number: int, age: float = 0.0) -> None:
-    ticket = {"number": number, "since": time.time() - age, "host": "a-host"}
-    model.client.set_registered_model_tag(model.name, TICKET + run_id, json.dumps(ticket))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [0, 1])
-def test_one_waits_for_who_came_first_or_is_about_to_draw(
-    queued: RegisteredModel, number: int
-) -> None:
-    first = start_run(queued)
-    give_ticket(queued, first, number)
-    second, said, seen = waiting(
-        queued,
-        until=lambda: queued.client.delete_registered_model_tag(queued.name, TICKET + first),
-        of=first,
-    )
-    assert len(said) == 1
-    assert seen.keys() == {TICKET + second}
-    assert json.loads(seen[TICKET + second])["number"] == number + 1
-
-
-@pytest.mark.slow
-def test_one_does_not_wait_for_who_drew_a_later_ticket(queued: RegisteredModel) -> None:
-    first = start_run(queued)
-    give_ticket(queued, first, 0)
-    waiting(queued, until=lambda: give_ticket(queued, first, 2), of=first)
-    assert queued.client.get_registered_model(queued.name).tags.keys() == {TICKET + first}
-
-
-@pytest.mark.slow
-def test_a_run_that_ended_without_leaving_is_passed_over(queued: RegisteredModel) -> None:
-    dead = start_run(queued)
-    give_ticket(queued, dead, 1)
-    said = waiting(queued, until=lambda: queued.client.set_terminated(dead, "FAILED"), of=dead)[1]
-    left = f"run {dead} has left {queued.name} half way, being FAILED: going on without it"
-    assert said[1:] == [left]
-    give_ticket(queued, "f" * 32, 1)  # of a run that was deleted for good
-    messages: list[str] = []
-    with queued.turn(start_run(queued), messages.append):
-        pass
-    assert messages == [left.replace(dead, "f" * 32).replace("FAILED", "deleted")]
-    assert queued.client.get_registered_model(queued.name).tags == {}
-
-
-def test_a_run_that_was_killed_is_passed_over_and_changes_nothing_later(
-    queued: RegisteredModel,
-) -> None:
-    killed = start_run(queued)
-    messages: list[str] = []
-    with queued.turn(killed, be_quiet) as check:
-        give_ticket(queued, killed, 1, age=660)
-        with queued.turn(start_run(queued), messages.append):
-            pass
-        assert messages == [
-            f"run {killed} has left {queued.name} half way, 11 minutes ago: going on without it"
-        ]
-        with pytest.raises(TrackingError, match=r"stood still for 10 minutes.*changed nothing"):
-            check(None)
-
-
-def test_one_does_not_wait_for_ever(
-    queued: RegisteredModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(registry, "_PATIENCE", 0.1)
-    first, second = start_run(queued), start_run(queued)
-    give_ticket(queued, first, 1)
-    with (
-        pytest.raises(TrackingError, match=rf"still being changed by run {first} on a-host: if"),
-        queued.turn(second, be_quiet),
-    ):
-        pass
-    assert queued.client.get_registered_model(queued.name).tags.keys() == {TICKET + first}
-
-
-def test_an_alias_moved_by_hand_meanwhile_is_noticed(queued: RegisteredModel) -> None:
-    version = queued.register(log_model(queued))
-    with queued.turn(start_run(queued), be_quiet) as check:
-        check(None)
-        queued.client.set_registered_model_alias(queued.name, "champion", "1")
-        with pytest.raises(TrackingError, match=r"somebody has moved the champion of .* by hand"):
-            check(None)
-        check(version)
-
-
-def test_a_turn_ends_when_it_fails(queued: RegisteredModel) -> None:
-    with pytest.raises(KeyboardInterrupt), queued.turn(start_run(queued), be_quiet):
-        raise KeyboardInterrupt
-    assert queued.client.get_registered_model(queued.name).tags == {}
-    queued.client.delete_registered_model(queued.name)
-    with (
-        pytest.raises(TrackingError, match=r"for a turn with .* and refused"),
-        queued.turn(start_run(queued), be_quiet),
-    ):
-        pass
-    with pytest.raises(MlflowException, match="not found"):
-        queued.client.get_registered_model(queued.name)
+def test_a_link_is_whole_whatever_the_name() -> None:
+    version = ModelVersion("Größe 2.1", 4, "models:/m-0", None, {})
+    assert version.link == "[version 4](#/models/Gr%C3%B6%C3%9Fe%202.1/versions/4)"

@@ -1,0 +1,1 @@
+"""The sections of an evaluation's report, by what they tell of."""
