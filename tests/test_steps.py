@@ -223,7 +223,7 @@ def test_evaluate_refuses_labels_of_another_horizon(featurized: StepRun, small_p
         feature_snapshot_id=other.tags["feature_snapshot_id"],
         allow_other_snapshot=True,
     )
-    with pytest.raises(SnapshotError, match="forecasts 1 trading days ahead, .* labels of 2"):
+    with pytest.raises(SnapshotError, match=r"forecasts 1 trading days ahead, .* labels of 2"):
         run("evaluate", evaluate, told)
 
 

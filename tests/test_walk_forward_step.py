@@ -175,7 +175,7 @@ def test_too_short_a_history_is_said_in_one_line(prices: str) -> None:
 
 
 def test_a_fold_that_fails_is_named(prices: str) -> None:
-    with pytest.raises(ValueError, match="^fold 1 of 4: Nothing to fit on"):
+    with pytest.raises(ValueError, match=r"^fold 1 of 4: An embargo of 140 dates"):
         walk(prices, embargo=140)
 
 
