@@ -14,6 +14,7 @@ from steps.judge import Case, JudgeParams, judge
 from steps.learning.models import predict_proba_up, shap_values
 from steps.learning.predictions import make_predictions
 from steps.market.snapshot import FeatureSnapshot, SnapshotError
+from steps.record import record_judgement
 from steps.tracking.mlflow_logger import SNAPSHOT_TAG, MLflowLogger
 from steps.tracking.model_store import load_model
 from steps.tracking.project import StepRun, find_step_run
@@ -88,7 +89,7 @@ def evaluate(params: EvaluateParams, logger: MLflowLogger) -> dict[str, Any]:
         ],
     )
     logger.log_metrics(best_threshold=float(metadata["best_threshold"]))
-    return judge(case, params, logger)
+    return record_judgement(case, judge(case, params, logger), params, logger)
 
 
 def _find_snapshot(

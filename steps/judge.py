@@ -1,11 +1,9 @@
-"""What evaluate and walk_forward share: forecasts in; scores, leak alarm, gate and report out."""
+"""What evaluate and walk_forward share: forecasts in; scores, leak alarm and gate out."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from steps.entry_point import StepParams, say
+from steps.entry_point import StepParams
 from steps.learning.backtest import Backtest, backtest_intervals, market_returns, run_backtest
 from steps.learning.bootstrap import Interval
 from steps.learning.gate import GateVerdict, judge_gate
@@ -28,28 +26,12 @@ from steps.learning.leaks import (
     labels_overlap,
 )
 from steps.learning.predictions import baseline_scores
-from steps.learning.scores import ranking, score_classifier
 from steps.learning.sharpe import deflated_sharpe_ratio, sharpe_ratio
-from steps.learning.slices import slice_scores, worst_days
 from steps.market.snapshot import FeatureSnapshot
-from steps.reporting.evaluation_report import build_evaluation_report
-from steps.reporting.figures import (
-    calibration_figure,
-    confusion_matrix_figure,
-    feature_importance_figure,
-    precision_recall_figure,
-    roc_curve_figure,
-    save_figures,
-)
-from steps.reporting.findings import EvaluationFindings
-from steps.reporting.page import render_page
 from steps.tracking.looks import Looks, record_look
 from steps.tracking.mlflow_logger import MLflowLogger
-from steps.tracking.project import read_run
 from steps.tracking.snapshot_store import StoredSnapshot, load_provenance
 
-REPORT = "report.html"
-_REGIME_FEATURE = "volatility_20"
 _IC_WORDS = {"ic": "IC", "icir": "ICIR", "rank_ic": "RankIC", "rank_icir": "RankICIR"}
 
 
@@ -135,32 +117,16 @@ class Judgement:
     backtest_intervals: Mapping[str, Interval]
 
 
-def judge(case: Case, params: JudgeParams, logger: MLflowLogger) -> dict[str, Any]:
-    """Judge a case, tell the terminal, and leave everything with the run.
+def judge(case: Case, params: JudgeParams, logger: MLflowLogger) -> Judgement:
+    """Judge a case, and mark the run as a look at its test window.
 
     Parameters
     ----------
     case : Case
     params : JudgeParams
     logger : MLflowLogger
-        The run it is recorded with.
-
-    Returns
-    -------
-    dict
-        What ``results.json`` holds.
+        The run that looks.
     """
-    judgement = _judge(case, params, logger)
-    _log_numbers(judgement, logger)
-    results = _results(case, judgement)
-    _log_files(case, judgement, results, params, logger)
-    say(score_table(judgement.scores, judgement.baselines))
-    for line in _lines(judgement):
-        say(line)
-    return results
-
-
-def _judge(case: Case, params: JudgeParams, logger: MLflowLogger) -> Judgement:
     predictions, horizon = case.predictions, case.snapshot.horizon
     resampling: dict[str, Any] = {
         "horizon": horizon,
@@ -273,9 +239,9 @@ def ends(interval: Interval, decimals: int) -> str:
     return f"{low:.{decimals}f} to {high:.{decimals}f}"
 
 
-def _lines(judgement: Judgement) -> list[str]:
-    """Put into lines what the table of scores does not hold."""
-    lines = [judgement.sentence]
+def in_lines(judgement: Judgement) -> list[str]:
+    """Put a judgement into words for the terminal: scores, verdict, what else there is, gate."""
+    lines = [score_table(judgement.scores, judgement.baselines), judgement.sentence]
     if judgement.ic:
         told = (
             f"{word} {judgement.ic[name].value:.3f} ({ends(judgement.ic[name], 3)})"
@@ -301,158 +267,3 @@ def _backtest_line(backtest: Backtest, sharpe: Interval) -> str:
         f"{sharpe.value:.2f} ({ends(sharpe, 2)}), buy and hold {found['buy_and_hold_sharpe']:.2f}; "
         f"largest drawdown {-100 * found['max_drawdown']:.0f} %."
     )
-
-
-def _log_numbers(judgement: Judgement, logger: MLflowLogger) -> None:
-    intervals = {**judgement.scores, **judgement.ic, **judgement.backtest_intervals}
-    statistics = judgement.backtest.statistics() if judgement.backtest else {}
-    logger.log_metrics(
-        **{name: value for name, value in statistics.items() if name not in intervals},
-        **{name: each.value for name, each in intervals.items()},
-        **{f"{name}_low": each.low for name, each in intervals.items()},
-        **{f"{name}_high": each.high for name, each in intervals.items()},
-        **judgement.deflated,
-        looks=judgement.looks.count,
-    )
-    for name, baseline in judgement.baselines.items():
-        logger.log_metrics(**{f"{name}/{metric}": value for metric, value in baseline.items()})
-    logger.set_tags(
-        verdict=judgement.sentence,
-        gate="APPROVED" if judgement.gate.approved else "REJECTED",
-        gate_failed="; ".join(judgement.gate.failed) or "none",
-        leak_alarm=alarm(judgement.suspicions),
-    )
-
-
-def _results(case: Case, judgement: Judgement) -> dict[str, Any]:
-    predictions, gate = case.predictions, judgement.gate
-    results: dict[str, Any] = {
-        "verdict": judgement.sentence,
-        "gate": {
-            "approved": gate.approved,
-            "conditions": [vars(condition) for condition in gate.conditions],
-        },
-        "leak_alarm": [vars(suspicion) for suspicion in judgement.suspicions],
-        "looks": judgement.looks.count,
-        "deflated": judgement.deflated,
-        "feature_snapshot_id": case.snapshot.snapshot_id,
-        **case.lineage,
-        "test_window": {
-            "first_date": predictions["date"].min(),
-            "last_date": predictions["date"].max(),
-            "rows": len(predictions),
-        },
-        "metrics": {name: each.value for name, each in judgement.scores.items()},
-        "calls_at_0.5": {
-            name: score
-            for name, score in score_classifier(
-                predictions["direction"], predictions["probability"], threshold=0.5
-            ).items()
-            if name in ("accuracy", "precision", "recall", "f1")
-        },
-        "baselines": judgement.baselines,
-        "intervals": {
-            name: vars(each)
-            for name, each in (
-                *judgement.scores.items(),
-                *judgement.ic.items(),
-                *judgement.backtest_intervals.items(),
-            )
-        },
-    }
-    if judgement.backtest:
-        results["backtest"] = {
-            "style": judgement.backtest.style,
-            "cost_bps": judgement.backtest.cost_bps,
-            **judgement.backtest.statistics(),
-        }
-    if case.folds is not None:
-        results["folds"] = case.folds.to_dict("records")
-    return results
-
-
-def _log_files(
-    case: Case,
-    judgement: Judgement,
-    results: Mapping[str, Any],
-    params: JudgeParams,
-    logger: MLflowLogger,
-) -> None:
-    predictions = case.predictions
-    y_true, y_proba = predictions["direction"].to_numpy(np.int8), predictions["probability"]
-    ranked_by = ranking(predictions)
-    figures = {
-        "confusion_matrix": confusion_matrix_figure(y_true, predictions["predicted"]),
-        "roc_curve": roc_curve_figure(y_true, ranked_by, judgement.scores["auc_roc"]),
-        "precision_recall": precision_recall_figure(y_true, ranked_by),
-        "calibration": calibration_figure(y_true, y_proba),
-        "feature_importance": feature_importance_figure(case.importance),
-    }
-    page = render_page(build_evaluation_report(_findings(case, judgement, params, logger)))
-    with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
-        save_figures(figures, Path(folder, "plots"))
-        Path(folder, REPORT).write_text(page, encoding="utf-8")
-        predictions.to_parquet(Path(folder, "predictions.parquet"), index=False)
-        if judgement.backtest:
-            judgement.backtest.daily.reset_index().to_parquet(Path(folder, "backtest.parquet"))
-        logger.log_artifacts(folder)
-    logger.log_dict_artifact(results, "results.json")
-
-
-def _findings(
-    case: Case, judgement: Judgement, params: JudgeParams, logger: MLflowLogger
-) -> EvaluationFindings:
-    backtest = judgement.backtest
-    features = case.snapshot.features.iloc[case.rows]
-    regime = features.get(_REGIME_FEATURE)
-    return EvaluationFindings(
-        title=case.title,
-        sentence=judgement.sentence,
-        approved=judgement.gate.approved,
-        conditions=judgement.gate.conditions,
-        suspicions=judgement.suspicions,
-        looks=judgement.looks.count,
-        deflated=judgement.deflated,
-        scores=judgement.scores,
-        baselines=judgement.baselines,
-        ic=judgement.ic,
-        daily_ic=judgement.daily_ic,
-        backtest_statistics=backtest.statistics() if backtest else {},
-        backtest_intervals=judgement.backtest_intervals,
-        style=params.positions,
-        cost_bps=params.cost_bps,
-        daily=backtest.daily if backtest else None,
-        predictions=case.predictions,
-        importance=case.importance,
-        contributions=case.contributions,
-        feature_values=None if case.contributions is None else features,
-        slices=slice_scores(
-            case.predictions,
-            regime,
-            horizon=case.snapshot.horizon,
-            confidence=params.confidence,
-        ),
-        worst_days=worst_days(case.predictions, backtest.daily["strategy"] if backtest else None),
-        folds=case.folds,
-        windows=case.windows,
-        manifest=case.snapshot.manifest,
-        provenance=load_provenance(case.stored),
-        lineage={
-            "feature_snapshot_id": case.snapshot.snapshot_id,
-            **case.lineage,
-            "featurize_run_id": case.stored.run_id,
-            "run_id": logger.run_id,
-            "git_commit": logger.git_commit or "not recorded",
-        },
-        params={**case.params, **params.model_dump(include=set(JudgeParams.model_fields))},
-        reproduce=_commands(case.again, logger),
-    )
-
-
-def _commands(again: Sequence[str], logger: MLflowLogger) -> list[str]:
-    """Write the commands that do it again, at the commit this was done at, where one is known."""
-    source = read_run(logger.client, logger.run_id).tags.get("mlflow.source.git.repoURL", ".")
-    if logger.git_commit and source != ".":
-        return [f"mlflow run {source} -v {logger.git_commit} {told}" for told in again]
-    checkout = [f"git checkout {logger.git_commit}"] if logger.git_commit else []
-    return [*checkout, *(f"mlflow run . --env-manager local {told}" for told in again)]

@@ -22,6 +22,7 @@ from steps.learning.scores import base_rate_scores, score_classifier
 from steps.learning.splits import checked_dates, window_of
 from steps.learning.walk_forward import WalkForwardSplit, purged_holdout
 from steps.market.snapshot import FeatureSnapshot
+from steps.record import record_judgement
 from steps.tracking.mlflow_logger import MLflowLogger
 from steps.tracking.project import step_tags
 from steps.tracking.snapshot_store import (
@@ -89,7 +90,8 @@ def walk_forward(params: WalkForwardParams, logger: MLflowLogger) -> dict[str, A
             raise ValueError(f"{name}: {error}") from error
         say(f"{name}: {_in_words(folds[-1])}")
     logger.log_metrics(folds=len(folds))
-    return judge(_pool(folds, params, snapshot, stored, logger), params, logger)
+    case = _pool(folds, params, snapshot, stored, logger)
+    return record_judgement(case, judge(case, params, logger), params, logger)
 
 
 def _run_fold(

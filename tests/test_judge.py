@@ -187,7 +187,7 @@ def test_the_report_says_how_to_do_it_again(prices: str) -> None:
 
 @pytest.mark.slow
 def test_a_run_of_a_git_server_is_repeated_from_there(prices: str) -> None:
-    from steps.judge import _commands
+    from steps.record import _commands
 
     with MLflowLogger(
         tags={
