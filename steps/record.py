@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -210,6 +211,6 @@ def _commands(again: Sequence[str], logger: MLflowLogger) -> list[str]:
     """Write the commands that do it again, at the commit this was done at, where one is known."""
     source = read_run(logger.client, logger.run_id).tags.get("mlflow.source.git.repoURL", ".")
     if logger.git_commit and source != ".":
-        return [f"mlflow run {source} -v {logger.git_commit} {told}" for told in again]
+        return [f"mlflow run {shlex.quote(source)} -v {logger.git_commit} {told}" for told in again]
     checkout = [f"git checkout {logger.git_commit}"] if logger.git_commit else []
     return [*checkout, *(f"mlflow run . --env-manager local {told}" for told in again)]
