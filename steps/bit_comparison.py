@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -58,8 +59,8 @@ class Comparison:
 
     @property
     def identical(self) -> bool:
-        """Whether every bit is equal."""
-        return not (self.differing_rows or self.differing_metrics or self.differing_files)
+        """Whether there are metrics, and every bit is equal."""
+        return not self.findings
 
     @property
     def findings(self) -> list[str]:
@@ -77,6 +78,8 @@ class Comparison:
                 f"{len(self.differing_metrics)} of {len(self.metrics)} metrics differ "
                 f"({named}{f' and {more} more' if more > 0 else ''})"
             )
+        if not self.metrics:
+            found.append("neither has any metrics")
         found += [f"{name} differs" for name in self.differing_files]
         return found
 
@@ -107,7 +110,9 @@ def compare(original: Results, copy: Results) -> Comparison:
         ),
         files=files,
         differing_files=tuple(
-            name for name in files if original.files.get(name) != copy.files.get(name)
+            name
+            for name in files
+            if _canonical(original.files.get(name)) != _canonical(copy.files.get(name))
         ),
     )
 
@@ -115,3 +120,8 @@ def compare(original: Results, copy: Results) -> Comparison:
 def _bits(metrics: Mapping[str, History], name: str) -> list[tuple[int, str]]:
     """Return a history in a form in which NaN equals itself and 0.0 is not -0.0."""
     return [(step, float(value).hex()) for step, value in metrics.get(name, ())]
+
+
+def _canonical(content: Mapping[str, Any] | None) -> str:
+    """Return a file's content in a form in which 0.0 is not -0.0, and 1 neither 1.0 nor True."""
+    return json.dumps(content, sort_keys=True)

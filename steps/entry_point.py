@@ -15,9 +15,11 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from steps.market.price_report import PriceError
 from steps.tracking.mlflow_logger import MLflowLogger
 from steps.tracking.project import read_run, step_tags
 from steps.tracking.settings import redact
+from steps.tracking.stores import first_line
 
 PLACEHOLDERS = ("latest", "auto")
 """Values that stand for an ID until a step has found it."""
@@ -153,8 +155,21 @@ def run_step(
     except Stopped as stop:
         leave_with(f"candlewick {step} failed: {stop}", status=stop.status)
     except Exception as error:
-        leave_with(f"candlewick {step} failed: {str(error) or type(error).__name__}", status=1)
+        leave_with(f"candlewick {step} failed: {_reason(error)}", status=1)
     sys.exit(0)
+
+
+def _reason(error: Exception) -> str:
+    """Return an error's first line; all of them where it began with a report on prices.
+
+    What a step that ran by itself began with is known by name, from what its run recorded.
+    """
+    began: BaseException | None = error
+    while began is not None:
+        if isinstance(began, PriceError) or str(began).startswith(f"{PriceError.__name__}: "):
+            return str(error)
+        began = began.__cause__
+    return first_line(error)
 
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:

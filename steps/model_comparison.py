@@ -11,11 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from steps.learning.models import predict_proba_up
-from steps.learning.paired import PairedComparison, compare_losses
+from steps.learning.paired import PairedComparison, Winner, compare_losses
 from steps.market.snapshot import FeatureSnapshot
 from steps.tracking.mlflow_logger import SNAPSHOT_TAG, MLflowLogger
 from steps.tracking.model_store import load_model
-from steps.tracking.project import StepRun, read_run
+from steps.tracking.project import NotRecordedError, StepRun, read_run
 from steps.tracking.registry import ModelVersion
 from steps.tracking.snapshot_store import load_snapshot, resolve_snapshot
 from steps.tracking.stores import TrackingError, first_line
@@ -40,11 +40,17 @@ class ScoredRows:
     positions : ndarray of intp, shape (n_rows,)
         Where in the snapshot's table the rows are.
     probabilities : ndarray of float64, shape (n_rows,)
+    judged : StepRun
+        The evaluate run they are from.
+    metadata : mapping
+        What the model was stored with.
     """
 
     snapshot: FeatureSnapshot
     positions: NDArray[np.intp]
     probabilities: NDArray[np.float64]
+    judged: StepRun
+    metadata: Mapping[str, Any]
 
     @property
     def features(self) -> pd.DataFrame:
@@ -62,6 +68,11 @@ class ScoredRows:
         labels = self.snapshot.table["direction"].iloc[self.positions]
         return labels.to_numpy(np.int8, na_value=-1)
 
+    @property
+    def looks(self) -> int:
+        """How many models had been tried on these dates when this one was evaluated."""
+        return int(max(1, self.judged.metrics.get("looks", 1)))
+
     def after(self, date: pd.Timestamp) -> ScoredRows:
         """Return the rows dated after a date."""
         later = (self.dates > date).to_numpy(bool)
@@ -71,7 +82,7 @@ class ScoredRows:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelComparison:
     """What came of setting a model beside the champion.
 
     Attributes
@@ -80,12 +91,15 @@ class Comparison:
         The finding, or why there is none.
     result : PairedComparison or None
         None where the two could not be compared.
+    looks : int
+        The tries that the result's interval and p-value allow for.
     rows : mapping
         On which rows, JSON-able.
     """
 
     sentence: str
     result: PairedComparison | None = None
+    looks: int = 1
     rows: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -102,14 +116,21 @@ class Comparison:
         p_value = "< 0.001" if result.p_value < 0.001 else f"{result.p_value:.2g}"
         return (
             f"log-loss gain {result.gain.value:.4f}, {100 * result.gain.confidence:g} % interval "
-            f"{result.gain.low:.4f} to {result.gain.high:.4f}, p {p_value}, "
+            f"{result.gain.low:.4f} to {result.gain.high:.4f}, p {p_value}"
+            f"{_after(self.looks)}, "
             f"{result.rows:,} rows of {result.dates:,} dates"
         )
 
     def describe(self) -> dict[str, Any]:
         """Return it all, JSON-able."""
         figures = self.result.describe() if self.result else {}
-        return {"sentence": self.sentence, "possible": bool(self.result), **self.rows, **figures}
+        counted = {"looks": self.looks} if self.result else {}
+        possible = {"sentence": self.sentence, "possible": bool(self.result)}
+        return {**possible, **counted, **self.rows, **figures}
+
+
+def _after(looks: int) -> str:
+    return f" (after {looks} looks)" if looks > 1 else ""
 
 
 def score_again(judged: StepRun, logger: MLflowLogger) -> ScoredRows:
@@ -134,9 +155,9 @@ def score_again(judged: StepRun, logger: MLflowLogger) -> ScoredRows:
     positions = index.get_indexer(pd.MultiIndex.from_frame(wanted))
     if not len(positions) or (positions < 0).any():
         raise _not_of_a_piece(judged, f"snapshot {stored.snapshot_id} has not all of its rows")
-    model, _ = load_model(judged.tags["model_uri"])
+    model, metadata = load_model(judged.tags["model_uri"])
     probabilities = predict_proba_up(model, snapshot.features.iloc[positions])
-    rows = ScoredRows(snapshot, positions, probabilities)
+    rows = ScoredRows(snapshot, positions, probabilities, judged, metadata)
     if (rows.directions != directions).any():
         raise _not_of_a_piece(judged, f"snapshot {stored.snapshot_id} has other labels")
     difference = float(np.abs(rows.probabilities - recorded).max())
@@ -154,20 +175,33 @@ def _not_of_a_piece(judged: StepRun, what: str) -> TrackingError:
     )
 
 
-def compare(
+def compare_models(
     champion: ModelVersion | None, version: ModelVersion, rows: ScoredRows, logger: MLflowLogger
-) -> Comparison:
-    """Compare a version with the champion, on the rows that are new to both."""
+) -> ModelComparison:
+    """Compare a version with the champion, on the rows that are new to both.
+
+    Raises
+    ------
+    TrackingError
+        If the tracking store does not answer: that says nothing about the two.
+    """
     if champion is None:
-        return Comparison("there was no champion to compare it with")
+        return ModelComparison("there was no champion to compare it with")
     if champion.number == version.number:
-        return Comparison("it is the champion itself")
+        return ModelComparison("it is the champion itself")
+    trained = {
+        champion.number: champion.tags.get("train_run_id") or champion.run_id,
+        version.number: rows.judged.tags["train_run_id"],
+    }
     try:
-        learnt = last_date_learnt(champion, rows.snapshot, logger)
-        later = rows.after(learnt)
-        champions = _probabilities(champion, later, learnt)
-    except (IncomparableError, TrackingError) as error:
-        return Comparison(f"comparison not possible: {first_line(error)}")
+        learnt = {
+            number: last_date_learnt(number, run_id, rows.snapshot, logger)
+            for number, run_id in trained.items()
+        }
+        later = _rows_new_to_all(rows, learnt)
+        champions = _probabilities(champion, later)
+    except IncomparableError as error:
+        return ModelComparison(f"comparison not possible: {first_line(error)}")
     result = compare_losses(
         later.dates,
         later.directions,
@@ -175,14 +209,20 @@ def compare(
         later.probabilities,
         horizon=rows.snapshot.horizon,
     )
-    return Comparison(
-        result.sentence,
+    result = allow_for_looks(result, rows.looks)
+    sentence = result.sentence
+    if not np.isnan(result.gain.low):
+        sentence = f"{sentence.removesuffix('.')}{_after(rows.looks)}."
+    return ModelComparison(
+        sentence,
         result,
+        rows.looks,
         {
             "challenger_version": version.number,
             "champion_version": champion.number,
             SNAPSHOT_TAG: rows.snapshot.snapshot_id,
-            "champion_has_learnt_until": learnt.date(),
+            "champion_has_learnt_until": learnt[champion.number].date(),
+            "challenger_has_learnt_until": learnt[version.number].date(),
             "first_date": later.dates.min().date(),
             "last_date": later.dates.max().date(),
             "rows_left_out": len(rows.positions) - len(later.positions),
@@ -190,14 +230,38 @@ def compare(
     )
 
 
+def allow_for_looks(result: PairedComparison, looks: int) -> PairedComparison:
+    """Return what is left of a comparison where the challenger is the best of `looks` tries.
+
+    Whoever tries often enough on the same dates finds a challenger that wins by luck. The interval
+    is widened as `Interval.widened` says, the p-value raised likewise, and the winner is whom the
+    wider interval favours.
+
+    References
+    ----------
+    Z. Šidák, "Rectangular confidence regions for the means of multivariate normal distributions",
+    Journal of the American Statistical Association 62 (1967).
+    """
+    gain = result.gain.widened(looks)
+    winner: Winner = "undecided"
+    if gain.low > 0:
+        winner = "challenger"
+    elif gain.high < 0:
+        winner = "champion"
+    return replace(result, gain=gain, p_value=1 - (1 - result.p_value) ** looks, winner=winner)
+
+
 def last_date_learnt(
-    version: ModelVersion, snapshot: FeatureSnapshot, logger: MLflowLogger
+    number: int, run_id: str | None, snapshot: FeatureSnapshot, logger: MLflowLogger
 ) -> pd.Timestamp:
     """Return the date of the last price that a version has learnt from, labels included.
 
     Parameters
     ----------
-    version : ModelVersion
+    number : int
+        The version's.
+    run_id : str or None
+        The run that trained it.
     snapshot : FeatureSnapshot
         Where the training run did not record when its last label became known, the labels that
         this snapshot has on the same dates tell.
@@ -205,21 +269,22 @@ def last_date_learnt(
 
     Raises
     ------
-    IncomparableError, TrackingError
+    IncomparableError
         If nothing says on which dates the version was trained.
     """
-    run_id = version.tags.get("train_run_id") or version.run_id
     if not run_id:
-        raise IncomparableError(f"nothing says which run trained version {version.number}")
-    split = read_run(logger.client, run_id).read_json("split.json")
+        raise IncomparableError(f"nothing says which run trained version {number}")
+    try:
+        split = read_run(logger.client, run_id).read_json("split.json")
+    except NotRecordedError as error:
+        raise IncomparableError(first_line(error)) from error
     try:
         windows = [split[name] for name in ("train", "validation") if name in split]
         last = max(pd.Timestamp(window["last_date"]) for window in windows)
         known = [pd.Timestamp(window.get("last_label_known_at")) for window in windows]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise IncomparableError(
-            f"split.json of run {run_id} does not say on which dates version {version.number} "
-            "was trained"
+            f"split.json of run {run_id} does not say on which dates version {number} was trained"
         ) from error
     if any(pd.isna(date) for date in known):
         table = snapshot.table
@@ -227,26 +292,55 @@ def last_date_learnt(
     return max([last, *(date for date in known if not pd.isna(date))])
 
 
-def _probabilities(
-    champion: ModelVersion, rows: ScoredRows, learnt: pd.Timestamp
-) -> NDArray[np.float64]:
-    snapshot = rows.snapshot
-    if not len(rows.positions):
+def _rows_new_to_all(rows: ScoredRows, learnt: Mapping[int, pd.Timestamp]) -> ScoredRows:
+    """Return the rows after all that each version, by its number, has learnt from."""
+    number, last = max(learnt.items(), key=lambda item: item[1])
+    later = rows.after(last)
+    if not len(later.positions):
         raise IncomparableError(
-            f"version {champion.number} has learnt from prices until {learnt.date()}, and the "
-            "evaluation has no later rows"
+            f"version {number} has learnt from prices until {last.date()}, and the evaluation has "
+            "no later rows"
         )
-    model, metadata = load_model(champion.uri)
+    return later
+
+
+def _probabilities(champion: ModelVersion, rows: ScoredRows) -> NDArray[np.float64]:
+    """Have the champion predict rows, if they are of the kind it was made for."""
+    snapshot, who = rows.snapshot, f"version {champion.number}"
+    try:
+        model, metadata = load_model(champion.uri)
+    except TrackingError as error:
+        raise IncomparableError(first_line(error)) from error
     horizon = metadata.get("horizon", snapshot.horizon)
     if horizon != snapshot.horizon:
         raise IncomparableError(
-            f"version {champion.number} looks {horizon} days ahead, the evaluation "
-            f"{snapshot.horizon}"
+            f"{who} looks {horizon} days ahead, the evaluation {snapshot.horizon}"
         )
+    _check_feature_set(who, metadata, rows.metadata)
     try:
-        return predict_proba_up(model, rows.features)
+        found = predict_proba_up(model, rows.features)
     except Exception as error:  # registered by hand, it may be any kind of model
         raise IncomparableError(
-            f"version {champion.number} cannot score snapshot {snapshot.snapshot_id}: "
-            f"{first_line(error)}"
+            f"{who} cannot score snapshot {snapshot.snapshot_id}: {first_line(error)}"
         ) from error
+    if found.shape != rows.positions.shape or not ((found >= 0) & (found <= 1)).all():
+        raise IncomparableError(
+            f"{who} gives something else than one probability per row: shape {found.shape}, from "
+            f"{found.min():.4g} to {found.max():.4g}"
+        )
+    return found
+
+
+def _check_feature_set(
+    who: str, champions: Mapping[str, Any], challengers: Mapping[str, Any]
+) -> None:
+    """Refuse features that have the same names, but not the same meaning."""
+    for name in ("feature_set", "feature_set_version"):
+        if name in champions and name in challengers and champions[name] != challengers[name]:
+            told = [
+                f"{each.get('feature_set', '?')} version {each.get('feature_set_version', '?')}"
+                for each in (champions, challengers)
+            ]
+            raise IncomparableError(
+                f"{who} was trained on feature set {told[0]}, the challenger on {told[1]}"
+            )

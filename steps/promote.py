@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
 
 from steps.entry_point import StepParams, log_resolved, run_step, say
-from steps.model_comparison import Comparison, compare, score_again
+from steps.model_comparison import ModelComparison, compare_models, score_again
 from steps.tracking.mlflow_logger import SNAPSHOT_TAG, MLflowLogger
-from steps.tracking.project import StepRun, find_judged_run
+from steps.tracking.project import NotRecordedError, StepRun, find_judged_run, read_run
 from steps.tracking.registry import (
     CHALLENGER,
     CHAMPION,
@@ -48,7 +48,9 @@ class Promotion:
     alias : {"champion", "challenger"}
     champion : ModelVersion or None
         The version that was champion before.
-    comparison : Comparison
+    line : sequence of int
+        The versions to go back to from this one, were it champion, the nearest last.
+    comparison : ModelComparison
     sentence : str
         For the terminal.
     """
@@ -56,7 +58,8 @@ class Promotion:
     version: ModelVersion
     alias: str
     champion: ModelVersion | None
-    comparison: Comparison
+    line: Sequence[int]
+    comparison: ModelComparison
     sentence: str
 
     @property
@@ -66,10 +69,10 @@ class Promotion:
 
     @property
     def replaces(self) -> str:
-        """The number of the version that is not champion any longer, or ``none``."""
-        if self.champion is None or self.alias != CHAMPION or self.is_champion_already:
+        """The number of the version to go back to from the new champion, or ``none``."""
+        if self.alias != CHAMPION or self.is_champion_already or not self.line:
             return "none"
-        return str(self.champion.number)
+        return str(self.line[-1])
 
 
 def promote(params: PromoteParams, logger: MLflowLogger) -> Promotion:
@@ -83,16 +86,26 @@ def promote(params: PromoteParams, logger: MLflowLogger) -> Promotion:
     model.create()
     with take_turn(model, logger.run_id, tell=say) as check_turn:
         version, champion = model.register(judged.tags["model_uri"]), model.champion()
-        comparison = compare(champion, version, rows, logger)
-        promotion = decide(champion, version, comparison, approved=approved, force=params.force)
+        comparison = compare_models(champion, version, rows, logger)
+        line, former = _succession(model, version, champion)
+        promotion = decide(
+            champion,
+            version,
+            comparison,
+            line=line,
+            former=former,
+            approved=approved,
+            force=params.force,
+        )
         facts = _facts(promotion, judged, params)
         note = _note(promotion, judged, logger)
-        if not promotion.is_champion_already:
-            check_turn(champion)
+        check_turn(champion)
+        if promotion.is_champion_already:
+            model.complete(version)
+        else:
             model.describe(version.number, note, promote_run_id=logger.run_id, **facts)
             if promotion.alias == CHAMPION:
-                former = [*champion.former_champions, champion.number] if champion else []
-                model.crown(version, former)
+                model.crown(version, promotion.line)
             else:
                 model.challenge(version)
     _log(promotion, facts, note, logger)
@@ -114,11 +127,32 @@ def _check_gate(judged: StepRun, *, force: bool) -> bool:
     return False
 
 
+def _succession(
+    model: RegisteredModel, version: ModelVersion, champion: ModelVersion | None
+) -> tuple[list[int], str]:
+    """Return the versions to go back to from a new champion, and a word on the one before it.
+
+    A champion that was deleted took the alias along. The line goes on from the latest one that is
+    left and did not step down.
+    """
+    former = f"was version {champion.number}" if champion else "there was none"
+    last = champion
+    if last is None and (past := model.past_champions()):
+        former = "the one before was deleted"
+        last = next((each for each in reversed(past) if "rolled_back_by" not in each.tags), None)
+    if last is None:
+        return [], former
+    own = [last.number] if last.number != version.number else []
+    return [*last.former_champions, *own], former
+
+
 def decide(
     champion: ModelVersion | None,
     version: ModelVersion,
-    comparison: Comparison,
+    comparison: ModelComparison,
     *,
+    line: Sequence[int],
+    former: str,
     approved: bool,
     force: bool,
 ) -> Promotion:
@@ -129,18 +163,17 @@ def decide(
     if champion and champion.number == version.number:
         alias, sentence = CHAMPION, f"{name} is champion already: nothing to do"
     elif deserved or force:
-        former = f"was version {champion.number}" if champion else "there was none"
         how = "" if deserved else " by force"
         alias, sentence = CHAMPION, f"{name} is now champion{how} ({former}){finding}"
     else:
-        former = f"champion is still version {champion.number}" if champion else "no champion"
-        alias, sentence = CHALLENGER, f"{name} is now challenger ({former}){finding}"
-    return Promotion(version, alias, champion, comparison, sentence)
+        kept = f"champion is still version {champion.number}" if champion else "no champion"
+        alias, sentence = CHALLENGER, f"{name} is now challenger ({kept}){finding}"
+    return Promotion(version, alias, champion, line, comparison, sentence)
 
 
 def _facts(promotion: Promotion, judged: StepRun, params: PromoteParams) -> dict[str, Any]:
     """Return what both the version and the promote run are tagged with."""
-    taken = (SNAPSHOT_TAG, "gate", "gate_failed", "verdict", "leak_alarm")
+    taken = (SNAPSHOT_TAG, "trained_on_snapshot_id", "gate", "gate_failed", "verdict", "leak_alarm")
     return {
         **{name: judged.tags.get(name, "unknown") for name in taken},
         "evaluate_run_id": judged.run_id,
@@ -158,14 +191,19 @@ def _note(promotion: Promotion, judged: StepRun, logger: MLflowLogger) -> str:
         "evaluate": judged.run_id,
         "promote": logger.run_id,
     }
-    links = [
-        f"[{step}](#/experiments/{logger.experiment_id}/runs/{run_id})"
-        for step, run_id in runs.items()
-    ]
+    links = [_link(step, run_id, logger) for step, run_id in runs.items()]
     links.append(promotion.version.link)
     gate = f"Gate: {judged.tags['gate']} (failed: {judged.tags.get('gate_failed', 'unknown')})."
     sentence, verdict = f"{now()}: {promotion.sentence}", judged.tags.get("verdict", "")
     return "\n\n".join(filter(None, [sentence, gate, verdict, " → ".join(links)]))
+
+
+def _link(step: str, run_id: str, logger: MLflowLogger) -> str:
+    try:
+        run = read_run(logger.client, run_id)
+    except NotRecordedError:
+        return f"{step} (run {run_id}, which is gone)"
+    return f"[{step}](#/experiments/{run.experiment_id}/runs/{run_id})"
 
 
 def _log(promotion: Promotion, facts: Mapping[str, Any], note: str, logger: MLflowLogger) -> None:

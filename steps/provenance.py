@@ -95,7 +95,7 @@ def changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 @contextmanager
-def code_at(commit: str, project: Path) -> Iterator[Path]:
+def code_at(commit: str, project: Path, subfolder: str = "") -> Iterator[Path]:
     """Yield a temporary folder that holds a project as it is in a commit.
 
     The project's repository is only read: its working tree, index, branches and worktrees stay as
@@ -104,28 +104,79 @@ def code_at(commit: str, project: Path) -> Iterator[Path]:
     Parameters
     ----------
     commit : str
-        A full commit ID.
+        A full commit ID. It has to be in what is checked out, or in a branch or a tag: a
+        repository also holds commits that nobody has taken into it.
     project : Path
         A folder of the repository; that folder, as it is in the commit, is what is yielded.
+    subfolder : str
+        The project's place below `project`, with ``/``; for a repository that has no files.
 
     Raises
     ------
     CommitNotFoundError
         If there is no git, no repository, or no such commit in it.
     """
-    if not re.fullmatch(r"[0-9a-f]{40,64}", commit):  # anything else might be an option to git
-        raise CommitNotFoundError(f"{commit!r} is no commit ID")
+    _check_id(commit)
     _git(project, "rev-parse", "--git-dir")
     try:
         _git(project, "cat-file", "-e", f"{commit}^{{commit}}")
     except CommitNotFoundError:
         raise CommitNotFoundError(f"commit {commit[:7]} is not in this repository") from None
+    if not _is_contained(commit, project):
+        raise CommitNotFoundError(
+            f"commit {commit[:7]} is in no branch or tag of this repository, so it may be anybody's"
+        )
     with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
         archive, code = Path(folder, "code.zip"), Path(folder, "candlewick")
-        _git(project, "archive", "--format=zip", f"--output={archive}", commit)
+        tree = f"{commit}:{subfolder}" if subfolder else commit
+        _git(project, "archive", "--format=zip", f"--output={archive}", tree)
         with zipfile.ZipFile(archive) as packed:
             packed.extractall(code)
         yield code
+
+
+@contextmanager
+def code_of(commit: str, address: str) -> Iterator[Path]:
+    """Yield a temporary folder that holds a project as it is in a commit of another repository.
+
+    Of that repository only the branches and tags are had: a server also hands out commits of forks
+    and pull requests to whoever asks for them by their ID.
+
+    Parameters
+    ----------
+    commit : str
+        A full commit ID.
+    address : str
+        The repository, as git takes it; the project's folder in it, if any, follows ``#``.
+
+    Raises
+    ------
+    CommitNotFoundError
+        If there is no git, no such repository, or no such commit in it.
+    """
+    _check_id(commit)
+    repository, _, subfolder = address.partition("#")
+    with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
+        # Files are left for later where the server can do so: `archive` fetches those it needs.
+        options = ("--quiet", "--bare", "--filter=blob:none", "--template=")
+        _git(Path(folder), "clone", *options, "--", repository, "clone.git")
+        with code_at(commit, Path(folder, "clone.git"), subfolder) as code:
+            yield code
+
+
+def _check_id(commit: str) -> None:
+    if not re.fullmatch(r"[0-9a-f]{40,64}", commit):  # anything else might be an option to git
+        raise CommitNotFoundError(f"{commit!r} is no commit ID")
+
+
+def _is_contained(commit: str, repository: Path) -> bool:
+    try:
+        # A clone such as MLflow makes has neither branches nor tags, but something checked out.
+        _git(repository, "merge-base", "--is-ancestor", commit, "HEAD")
+    except CommitNotFoundError:
+        places = ("refs/heads", "refs/remotes", "refs/tags")
+        return bool(_git(repository, "for-each-ref", "--contains", commit, *places))
+    return True
 
 
 def git_remotes(project: Path) -> set[str]:
@@ -144,7 +195,13 @@ def _git(project: Path, *arguments: str) -> str:
     # A hook's own repository must not be taken for the project's.
     here = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
     done = subprocess.run(  # noqa: S603 (fixed commands, and a checked commit ID)
-        [git, *arguments], cwd=project, env=here, capture_output=True, text=True, check=False
+        [git, "-c", f"core.hooksPath={os.devnull}", *arguments],
+        cwd=project,
+        env={**here, "GIT_TERMINAL_PROMPT": "0"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"git {arguments[0]} failed"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from pydantic import Field, ValidationError
@@ -13,7 +15,14 @@ from steps.bit_comparison import Comparison, Results, compare
 from steps.entry_point import ParameterError, StepParams, describe, open_step, run_step, say
 from steps.learning.models import predict_proba_up
 from steps.market.snapshot import FeatureSnapshot, SnapshotError
-from steps.provenance import CommitNotFoundError, changes, code_at, code_sha256, git_remotes
+from steps.provenance import (
+    CommitNotFoundError,
+    changes,
+    code_at,
+    code_of,
+    code_sha256,
+    git_remotes,
+)
 from steps.tracking.mlflow_logger import SNAPSHOT_TAG, MLflowLogger
 from steps.tracking.model_store import load_model
 from steps.tracking.project import (
@@ -210,20 +219,31 @@ def _train_here(parameters: Mapping[str, str], original: StepRun) -> str:
 
 def _train_at_commit(parameters: Mapping[str, str], original: StepRun, logger: MLflowLogger) -> str:
     """Run the recorded commit's own `train`: of this repository, or of the one it was run from."""
-    commit = _commit(original)
     tags = {**source_tags(original), COPY_TAG: original.run_id}
-    try:
-        with code_at(commit, PROJECT) as folder:
-            say(f"training with the code of commit {commit[:7]}, as recorded")
-            return launch_step(logger, "train", parameters, uri=str(folder), tags=tags)
-    except CommitNotFoundError as error:
-        remote = _remote(original)
-        if remote is None:
-            raise
-        if _repository(remote) not in _trusted(logger):
-            raise CommitNotFoundError(f"{error}; it was run from {redact(remote)}") from error
-    say(f"training with the code of commit {commit[:7]} of {redact(remote)}, as recorded")
-    return launch_step(logger, "train", parameters, uri=remote, version=commit, tags=tags)
+    with _code_of_then(original, logger) as folder:
+        return launch_step(logger, "train", parameters, uri=str(folder), tags=tags)
+
+
+@contextmanager
+def _code_of_then(original: StepRun, logger: MLflowLogger) -> Iterator[Path]:
+    commit = _commit(original)
+    with ExitStack() as until_used:
+        try:
+            folder = until_used.enter_context(code_at(commit, PROJECT))
+            where = ""
+        except CommitNotFoundError as error:
+            remote = _remote(original)
+            if remote is None:
+                raise
+            where = f" of {redact(remote)}"
+            if _repository(remote) not in _trusted(logger):
+                raise CommitNotFoundError(f"{error}; it was run from {redact(remote)}") from error
+            try:
+                folder = until_used.enter_context(code_of(commit, remote))
+            except CommitNotFoundError as there:
+                raise CommitNotFoundError(f"{redact(remote)}: {redact(str(there))}") from there
+        say(f"training with the code of commit {commit[:7]}{where}, as recorded")
+        yield folder
 
 
 def _commit(original: StepRun) -> str:

@@ -6,7 +6,9 @@ from pydantic import Field
 
 from steps.entry_point import StepParams, run_step, say
 from steps.tracking.mlflow_logger import MLflowLogger
-from steps.tracking.registry import ModelName, ModelVersion, RegisteredModel, now
+from steps.tracking.model_store import load_model
+from steps.tracking.registry import CROWNED, ModelName, ModelVersion, RegisteredModel, now
+from steps.tracking.stores import TrackingError
 from steps.tracking.turns import take_turn
 
 
@@ -30,6 +32,7 @@ def rollback(params: RollbackParams, logger: MLflowLogger) -> ModelVersion:
     with take_turn(model, logger.run_id, tell=say) as check_turn:
         champion = model.champion()
         target = _target(model, champion, params.to_version)
+        _check_loads(target)
         check_turn(champion)
         model.crown(target, _former_champions(target, champion))
         if champion is not None:
@@ -44,6 +47,16 @@ def rollback(params: RollbackParams, logger: MLflowLogger) -> ModelVersion:
     )
     say(sentence)
     return target
+
+
+def _check_loads(target: ModelVersion) -> None:
+    """Make sure that there is more left of a version than its entry in the registry."""
+    try:
+        load_model(target.uri)
+    except TrackingError as error:
+        raise RollbackError(
+            f"no alias was moved: {error}, or name another -P to_version"
+        ) from error
 
 
 def _target(model: RegisteredModel, champion: ModelVersion | None, to_version: int) -> ModelVersion:
@@ -74,7 +87,7 @@ def _named(model: RegisteredModel, champion: ModelVersion | None, to_version: in
     target = model.version(to_version)
     if champion and champion.number == to_version:
         raise RollbackError(f"{model.name} version {to_version} is champion already")
-    been_champion = "champion_since" in target.tags or (
+    been_champion = CROWNED in target.tags or (
         champion is not None and to_version in champion.former_champions
     )
     if not been_champion:

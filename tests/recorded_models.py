@@ -45,8 +45,8 @@ class Recorded:
 
     `strong` has learnt the signal and `weak` the noise; `copy` is `strong` once more. `informed` is
     a weak one that has seen the first half of the test window, and `omniscient` has seen it all;
-    `foreign` asks for a feature that the snapshot does not have, and `patient` was trained to look
-    five days ahead.
+    `foreign` asks for a feature that the snapshot does not have, `patient` was trained to look
+    five days ahead, `reworked` on features of another version, and `raw` gives log-odds.
     """
 
     KINDS: ClassVar[dict[str, dict[str, Any]]] = {
@@ -58,6 +58,8 @@ class Recorded:
         "omniscient": {"feature": "noise", "last": len(DAYS) - 2, "known": len(DAYS) - 1},
         "foreign": {"feature": "other"},
         "patient": {"feature": "noise", "horizon": 5},
+        "reworked": {"feature": "noise", "feature_set_version": "2"},
+        "raw": {"feature": "noise", "objective": "binary:logitraw"},
     }
 
     def __init__(self, migrated_database: Path, home: Path) -> None:
@@ -75,10 +77,8 @@ class Recorded:
             save_snapshot(logger, self.snapshot, {}, "abc")
         self.trained: dict[str, StepRun] = {}
 
-    def step(self, step: str, **tags: str) -> MLflowLogger:
-        return MLflowLogger(
-            "stock_prediction", step, tracking_uri=self.uri, tags={STEP_TAG: step, **tags}
-        )
+    def step(self, step: str, *, experiment: str = "stock_prediction", **tags: str) -> MLflowLogger:
+        return MLflowLogger(experiment, step, tracking_uri=self.uri, tags={STEP_TAG: step, **tags})
 
     @property
     def table(self) -> pd.DataFrame:
@@ -89,8 +89,10 @@ class Recorded:
     def train(self, kind: str) -> StepRun:
         """Return the train run of a kind of model; the first time, record it."""
         if kind not in self.trained:
-            booster = fit(self.table, self.KINDS[kind]["feature"])
-            self.trained[kind] = self.record_training(booster, **self.KINDS[kind])
+            given = dict(self.KINDS[kind])
+            objective = given.pop("objective", "binary:logistic")
+            booster = fit(self.table, given["feature"], objective)
+            self.trained[kind] = self.record_training(booster, **given)
         return self.trained[kind]
 
     def record_training(
@@ -101,6 +103,7 @@ class Recorded:
         last: int = N_TRAIN - 2,
         known: int | None = N_TRAIN - 1,
         horizon: int = 1,
+        feature_set_version: str = "1",
     ) -> StepRun:
         """Record a run whose validation ends on day `last`, its last label known on day `known`."""
         ends = {"train": (0, last - 40), "validation": (last - 19, last)}
@@ -110,12 +113,30 @@ class Recorded:
             if known is not None:
                 windows[name]["last_label_known_at"] = iso(end + known - last)
         with self.step("train") as logger:
-            logger.log_model(booster, metadata={"horizon": horizon})
+            logger.log_model(
+                booster,
+                metadata={
+                    "horizon": horizon,
+                    "feature_set": "planted",
+                    "feature_set_version": feature_set_version,
+                },
+            )
             logger.log_dict_artifact(windows, "split.json")
         return read_run(self.client, logger.run_id)
 
-    def judge(self, kind: str, gate: str = "APPROVED", **tags: str) -> str:
-        """Record an evaluate run of a kind of model and return its run ID."""
+    def judge(
+        self,
+        kind: str,
+        gate: str = "APPROVED",
+        *,
+        looks: int | None = None,
+        experiment: str = "stock_prediction",
+        **tags: str,
+    ) -> str:
+        """Record an evaluate run of a kind of model and return its run ID.
+
+        Runs of old did not count their looks.
+        """
         trained = self.train(kind)
         failed = "none" if gate == "APPROVED" else "auc_above_half; beats_base_rate"
         said = {"gate": gate, "gate_failed": failed, "leak_alarm": "none", "verdict": "so so"}
@@ -127,8 +148,11 @@ class Recorded:
         rows = self.table.loc[TEST_ROWS, ["date", "symbol", "direction"]]
         rows = rows.assign(probability=self.probabilities(kind))
         rows.to_parquet("predictions.parquet", index=False)
-        with self.step("evaluate", **{**said, **made_of, **tags}) as logger:
+        found = {**said, **made_of, **tags}
+        with self.step("evaluate", experiment=experiment, **found) as logger:
             logger.log_artifact_file("predictions.parquet")
+            if looks is not None:
+                logger.log_metrics(looks=looks)
         return logger.run_id
 
     def probabilities(self, kind: str) -> Any:
@@ -147,9 +171,9 @@ def iso(day: int) -> str:
     return str(DAYS[day].date())
 
 
-def fit(table: pd.DataFrame, feature: str) -> xgboost.Booster:
+def fit(table: pd.DataFrame, feature: str, objective: str = "binary:logistic") -> xgboost.Booster:
     rows = table["direction"].notna() & (table["date"] < DAYS[N_TRAIN])
-    settings = {"objective": "binary:logistic", "nthread": 1, "max_depth": 2, "eta": 0.1}
+    settings = {"objective": objective, "nthread": 1, "max_depth": 2, "eta": 0.1}
     labels = table["direction"][rows].to_numpy(np.int8)
     return xgboost.train(settings, xgboost.DMatrix(table.loc[rows, [feature]], labels), 20)
 
@@ -166,3 +190,8 @@ def run_rollback(name: str, to_version: int = 0) -> StepRun:
     with open_step("rollback", params) as logger:
         rollback(params, logger)
     return read_run(logger.client, logger.run_id)
+
+
+def remove_model(recorded: Recorded, uri: str) -> None:
+    model = recorded.client.get_logged_model(uri.removeprefix("models:/"))
+    shutil.rmtree(model.artifact_location.removeprefix("file://"))

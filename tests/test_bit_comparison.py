@@ -81,6 +81,32 @@ def test_minus_zero_is_another_bit() -> None:
     assert not compare(*(results(metrics=each) for each in metrics)).identical
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [(0.0, -0.0), (1, True), (1, 1.0), (0, False), ("1", 1), ({}, None)]
+)
+def test_what_python_calls_equal_or_empty_is_another_file(one: object, other: object) -> None:
+    files = ({"split.json": {"train": [value]}} for value in (one, other))
+    found = compare(*(results(files=each) for each in files))
+    assert found.findings == ["split.json differs"]
+    assert not found.identical
+
+
+def test_a_files_order_of_keys_and_nan_are_no_difference() -> None:
+    files = ({"a": 1, "b": NAN}, {"b": float("nan"), "a": 1})
+    assert compare(*(results(files={"split.json": each}) for each in files)).identical
+
+
+def test_a_missing_file_is_not_an_empty_one() -> None:
+    found = compare(results(files={"split.json": {}}), results(files={}))
+    assert found.findings == ["split.json differs"]
+
+
+def test_without_any_metrics_nothing_is_shown() -> None:
+    found = compare(results(metrics={}), results(metrics={}))
+    assert not found.identical
+    assert found.findings == ["neither has any metrics"]
+
+
 def test_a_long_list_of_metrics_is_cut() -> None:
     many = {f"m{number}": [(0, 1.0)] for number in range(5)}
     found = compare(results(metrics=many), results(metrics={}))

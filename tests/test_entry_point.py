@@ -10,6 +10,7 @@ from typing import Literal
 import mlflow
 import pytest
 from conftest import clean_environment
+from mlflow.exceptions import MlflowException
 from pydantic import Field
 
 from steps.entry_point import (
@@ -20,7 +21,9 @@ from steps.entry_point import (
     parse_params,
     run_step,
 )
+from steps.market.price_report import PriceError
 from steps.tracking.mlflow_logger import MLflowLogger
+from steps.tracking.project import StepFailedError
 
 
 class Params(StepParams):
@@ -149,6 +152,54 @@ def test_a_failed_step_is_one_line_and_a_failed_run(
     assert run.data.metrics == {"done": 1.0}
     text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/failure.txt")
     assert "Traceback" in text
+
+
+REPORT = "p.csv cannot be used: 1 problem\n  line 3, column close: 'x' is not a number"
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MlflowException("(sqlite3.Error) locked\n[SQL: SELECT 1]\n(Background)"), "one"),
+        (ValueError("\n  (sqlite3.Error) locked\nmore"), "one"),
+        (caused(StepFailedError("(sqlite3.Error) locked\nmore"), MlflowException("")), "one"),
+        (StepFailedError("(sqlite3.Error) locked\nmore"), "one"),
+        (PriceError(REPORT), REPORT),
+        (caused(PriceError(REPORT), KeyError("close")), REPORT),
+        (
+            caused(StepFailedError(f"featurize: {REPORT}"), PriceError(REPORT)),
+            f"featurize: {REPORT}",
+        ),
+        # What a step in a process of its own has left in its run.
+        (
+            caused(
+                StepFailedError(f"featurize: PriceError: {REPORT}"),
+                StepFailedError(f"PriceError: {REPORT}"),
+            ),
+            f"featurize: PriceError: {REPORT}",
+        ),
+        (KeyError(), "KeyError"),
+    ],
+)
+def test_a_failure_is_one_line_but_a_report_on_prices_is_whole(
+    database: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    told: str,
+) -> None:
+    def fail(params: Params, logger: MLflowLogger) -> None:
+        raise error
+
+    code, _ = run_with(monkeypatch, fail)
+    assert code == 1
+    told = "(sqlite3.Error) locked" if told == "one" else told
+    assert capsys.readouterr().err == f"candlewick train failed: {told}\n"
 
 
 def test_bad_parameters_fail_the_run_that_was_prepared(

@@ -1,8 +1,9 @@
 """Challenger against champion: on which rows, and where they cannot be compared."""
 
 import re
-import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -12,15 +13,21 @@ import pytest
 from recorded_models import (
     DAYS,
     MIDDLE,
+    N_TRAIN,
     TEST_ROWS,
     Recorded,
     fit,
     iso,
+    remove_model,
     run_promote,
     run_rollback,
 )
 from sklearn.metrics import log_loss
 
+from steps.learning.bootstrap import Interval
+from steps.learning.paired import PairedComparison
+from steps.model_comparison import allow_for_looks, compare_models
+from steps.tracking.registry import ModelVersion
 from steps.tracking.stores import TrackingError
 
 
@@ -65,14 +72,80 @@ def test_the_champion_is_not_asked_what_it_has_learnt(
 
 
 @pytest.mark.slow
+def test_the_challenger_is_not_asked_what_it_has_learnt(recorded: Recorded, name: str) -> None:
+    run_promote(name, recorded.judge("weak"))
+    _, run = run_promote(name, recorded.judge("informed"))
+    compared = run.read_json("comparison.json")
+    assert compared["champion_has_learnt_until"] == iso(N_TRAIN - 1)
+    assert compared["challenger_has_learnt_until"] == iso(MIDDLE + 3)
+    assert compared["first_date"] == iso(MIDDLE + 4)
+    kept, _ = run_promote(name, recorded.judge("omniscient"))
+    reason = f"version 3 has learnt from prices until {DAYS[-1].date()}, and the evaluation has no"
+    assert reason in kept.sentence
+
+
+@pytest.mark.slow
+def test_the_best_of_many_tries_has_to_be_better_by_more(recorded: Recorded, name: str) -> None:
+    run_promote(name, recorded.judge("weak"))
+    lucky = 10**7
+    kept, run = run_promote(name, recorded.judge("strong", looks=lucky))
+    assert recorded.aliases(name) == {"champion": 1, "challenger": 2}
+    after = rf"95 % interval -0\.\d+ to 0\.\d+, p 1 \(after {lucky} looks\), 342 rows of 114 dates$"
+    assert re.search(after, kept.sentence)
+    compared = run.read_json("comparison.json")
+    assert (compared["looks"], compared["winner"]) == (lucky, "undecided")
+    assert compared["sentence"].endswith(f"p = 1 (after {lucky} looks).")
+    assert run.metrics["log_loss_gain_low"] < 0 < run.metrics["log_loss_gain"]
+
+    won, run = run_promote(name, recorded.judge("strong", looks=2))
+    assert recorded.aliases(name) == {"champion": 2}
+    assert "(after 2 looks), 342 rows" in won.sentence
+    assert run.metrics["log_loss_gain_low"] > 0
+
+
+def test_many_looks_raise_the_p_value_and_take_the_victory() -> None:
+    """Of many blocks, three looks stretch 95 % by 2.388 / 1.960, from printed tables."""
+    gain = Interval(0.01, 0.001, 0.019, 0.95, 10, 1000)
+    once = PairedComparison(100, 50, 0.7, 0.69, gain, 0.03, "challenger")
+    assert allow_for_looks(once, 1) == replace(once, p_value=pytest.approx(0.03))
+    thrice = allow_for_looks(once, 3)
+    assert thrice.winner == "undecided"
+    assert thrice.gain.low == pytest.approx(0.01 - 0.009 * 2.388 / 1.960, abs=1e-5)
+    assert thrice.p_value == pytest.approx(1 - 0.97**3)
+    worse = replace(
+        once, gain=replace(gain, value=-0.01, low=-0.019, high=-0.005), winner="champion"
+    )
+    assert allow_for_looks(worse, 3).winner == "champion"
+    unknown = replace(gain, low=np.nan, high=np.nan)
+    assert allow_for_looks(replace(once, gain=unknown), 3).winner == "undecided"
+
+
+def test_a_store_that_does_not_answer_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    unreachable: Any = SimpleNamespace(client=mlflow.MlflowClient("http://127.0.0.1:1"))
+    nothing: Any = SimpleNamespace(
+        snapshot=None, judged=SimpleNamespace(tags={"train_run_id": "b" * 32})
+    )
+    champion = ModelVersion("m", 1, "models:/m-1", "a" * 32, {})
+    with pytest.raises(TrackingError, match=r"asked for run a+ and refused"):
+        compare_models(champion, replace(champion, number=2), nothing, unreachable)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
         ("omniscient", rf"has learnt from prices until {DAYS[-1].date()}, and the evaluation has"),
         ("foreign", r"cannot score snapshot \w+: The model was trained on features .*'other'"),
         ("patient", r"version 1 looks 5 days ahead, the evaluation 1"),
+        ("raw", r"version 1 gives something else than one probability per row: .* from -0\.\d+ to"),
+        (
+            "reworked",
+            "version 1 was trained on feature set planted version 2, the challenger on planted "
+            "version 1",
+        ),
     ],
-    ids=["omniscient", "foreign", "patient"],
+    ids=["omniscient", "foreign", "patient", "raw", "reworked"],
 )
 def test_a_champion_that_cannot_be_compared_stays_unless_forced(
     recorded: Recorded, name: str, kind: str, reason: str
@@ -153,8 +226,3 @@ def test_predictions_snapshot_and_model_must_belong_together(recorded: Recorded,
         run_promote(name, recorded.judge("weak", model_uri=lost.tags["model_uri"]))
     with pytest.raises(mlflow.MlflowException, match="not found"):
         recorded.client.get_registered_model(name)
-
-
-def remove_model(recorded: Recorded, uri: str) -> None:
-    model = recorded.client.get_logged_model(uri.removeprefix("models:/"))
-    shutil.rmtree(model.artifact_location.removeprefix("file://"))

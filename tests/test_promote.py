@@ -11,7 +11,16 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
-from recorded_models import N_TRAIN, TEST_ROWS, Recorded, iso, run_promote, run_rollback
+from recorded_models import (
+    N_TRAIN,
+    TEST_ROWS,
+    Recorded,
+    fit,
+    iso,
+    remove_model,
+    run_promote,
+    run_rollback,
+)
 from sklearn.metrics import log_loss
 
 from steps.entry_point import ParameterError, open_step, parse_params
@@ -217,6 +226,78 @@ def test_rolling_back_to_a_version_that_is_named(recorded: Recorded, name: str) 
     assert recorded.aliases(name) == {"champion": 1, "challenger": 4}
 
 
+@pytest.mark.slow
+def test_rolling_back_to_a_model_whose_files_are_gone(recorded: Recorded, name: str) -> None:
+    lost = recorded.record_training(fit(recorded.table, "noise"), feature="noise")
+    judged = recorded.judge("weak", model_uri=lost.tags["model_uri"], train_run_id=lost.run_id)
+    run_promote(name, judged)
+    run_promote(name, recorded.judge("strong"))
+    remove_model(recorded, lost.tags["model_uri"])
+    for to_version in (0, 1):
+        with pytest.raises(RollbackError, match=r"no alias was moved: model .* cannot be loaded"):
+            run_rollback(name, to_version=to_version)
+    assert recorded.aliases(name) == {"champion": 2}
+    assert "rolled_back_by" not in recorded.tags(name, 2)
+
+
+@pytest.mark.slow
+def test_a_champion_that_was_deleted_leaves_the_way_back(
+    recorded: Recorded, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("weak", "copy", "strong"):
+        run_promote(name, recorded.judge(kind), force=True)
+    recorded.client.delete_model_version(name, "3")
+    capsys.readouterr()
+    _, run = run_promote(name, recorded.judge("informed"))
+    said = f"{name} version 4 is now champion (the one before was deleted)\n"
+    assert capsys.readouterr().out == said
+    assert recorded.tags(name, 4)["replaces"] == run.tags["replaces"] == "2"
+    for back in (2, 1):
+        run_rollback(name)
+        assert recorded.aliases(name) == {"champion": back}
+
+    # Those that stepped down are not gone back to; one whose alias was removed replaces no other.
+    recorded.client.delete_registered_model_alias(name, "champion")
+    run_promote(name, recorded.judge("weak"))
+    assert recorded.aliases(name) == {"champion": 1}
+    assert recorded.tags(name, 1)["replaces"] == "none"
+    recorded.client.delete_model_version(name, "1")
+    capsys.readouterr()
+    run_promote(name, recorded.judge("strong"))
+    assert "is now champion (the one before was deleted)" in capsys.readouterr().out
+    with pytest.raises(RollbackError, match="replaced no other"):
+        run_rollback(name)
+
+
+@pytest.mark.slow
+def test_promoting_once_more_ends_what_was_interrupted(recorded: Recorded, name: str) -> None:
+    judged = recorded.judge("weak")
+    run_promote(name, judged)
+    recorded.client.delete_model_version_tag(name, "1", "champion_since")
+    recorded.client.set_registered_model_alias(name, "challenger", "1")
+    run_promote(name, judged)
+    assert recorded.aliases(name) == {"champion": 1}
+    assert "champion_since" in recorded.tags(name, 1)
+
+
+@pytest.mark.slow
+def test_runs_of_several_experiments_and_snapshots_are_told_apart(
+    recorded: Recorded, name: str
+) -> None:
+    judged = recorded.judge("weak", experiment="elsewhere", trained_on_snapshot_id="another")
+    _, run = run_promote(name, judged)
+    elsewhere, here = (
+        recorded.client.get_experiment_by_name(each).experiment_id
+        for each in ("elsewhere", "stock_prediction")
+    )
+    note = recorded.client.get_model_version(name, "1").description
+    assert f"[evaluate](#/experiments/{elsewhere}/runs/{judged})" in note
+    assert f"[promote](#/experiments/{here}/runs/{run.run_id})" in note
+    for tags in (recorded.tags(name, 1), run.tags):
+        assert tags["trained_on_snapshot_id"] == "another"
+        assert tags["feature_snapshot_id"] == recorded.snapshot.snapshot_id
+
+
 def test_rolling_back_a_model_that_is_not_there(recorded: Recorded, name: str) -> None:
     with pytest.raises(TrackingError, match=rf"there is no registered model '{name}' in this"):
         run_rollback(name)
@@ -251,9 +332,14 @@ def test_runs_that_cannot_be_promoted(recorded: Recorded, name: str) -> None:
 
     with recorded.step("evaluate", train_run_id=other, model_uri="models:/m-0") as logger:
         pass
-    again = f"has no gate tag.*evaluate it again .* -e evaluate -P train_run_id={other}`$"
+    lacking = "has no gate, feature_snapshot_id tag"
+    again = f"{lacking}.*evaluate it again .* -e evaluate -P train_run_id={other}`$"
     with pytest.raises(TrackingError, match=again):
         run_promote(name, logger.run_id)
+    judged = recorded.judge("weak")
+    recorded.client.delete_tag(judged, "feature_snapshot_id")
+    with pytest.raises(TrackingError, match=f"run {judged} has no feature_snapshot_id tag"):
+        run_promote(name, judged)
     recorded.client.delete_run(logger.run_id)
     with pytest.raises(TrackingError, match=rf"{logger.run_id} was deleted: restore it with"):
         run_promote(name, logger.run_id)

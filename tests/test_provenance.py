@@ -15,6 +15,7 @@ from steps.provenance import (
     CommitNotFoundError,
     changes,
     code_at,
+    code_of,
     code_sha256,
     environment,
     git_remotes,
@@ -177,6 +178,115 @@ def test_why_a_commit_is_not_to_be_had(repository: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", "")
     with pytest.raises(CommitNotFoundError, match="git is not inst"), code_at(head, repository):
         pass
+
+
+def leave_behind(project: Path) -> str:
+    """Make a commit as a host keeps those of forks: its objects are there, in no branch or tag."""
+    git("checkout", "--quiet", "--force", "-b", "fork", cwd=project)
+    write(project, train="foreign\n")
+    git("commit", "--quiet", "--all", "--message=Foreign", cwd=project)
+    foreign = git("rev-parse", "HEAD", cwd=project)
+    git("checkout", "--quiet", "--force", "main", cwd=project)
+    git("update-ref", "refs/pull/1/head", foreign, cwd=project)
+    git("branch", "--quiet", "-D", "fork", cwd=project)
+    return foreign
+
+
+def test_a_commit_that_nobody_took_in_is_not_taken(repository: Path) -> None:
+    foreign = leave_behind(repository)
+    why = f"commit {foreign[:7]} is in no branch or tag"
+    with pytest.raises(CommitNotFoundError, match=why), code_at(foreign, repository):
+        pass
+
+
+@pytest.mark.parametrize("place", ["refs/heads/a", "refs/remotes/origin/a", "refs/tags/a"])
+def test_a_commit_in_any_branch_or_tag_is_taken(repository: Path, place: str) -> None:
+    foreign = leave_behind(repository)
+    git("update-ref", place, foreign, cwd=repository)
+    with code_at(foreign, repository) as folder:
+        assert (folder / "train.py").read_text() == "foreign\n"
+
+
+def test_what_is_checked_out_is_taken_even_from_a_clone_as_mlflow_makes_it(
+    repository: Path, tmp_path: Path
+) -> None:
+    head = git("rev-parse", "HEAD", cwd=repository)
+    clone = tmp_path / "clone"
+    git("init", "--quiet", str(clone), cwd=tmp_path)
+    address = repository.parent.as_uri()
+    git("fetch", "--quiet", "--no-tags", "--depth=1", address, head, cwd=clone)
+    git("checkout", "--quiet", head, cwd=clone)
+    assert git("for-each-ref", cwd=clone) == ""
+    with code_at(head, clone / "recipe") as folder:
+        assert (folder / "train.py").read_text() == "new\n"
+
+
+# -- a commit's files, from elsewhere ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("filters", ["true", "false"])
+def test_a_commit_of_a_server_is_had_without_a_trace(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filters: str
+) -> None:
+    git("config", "uploadpack.allowFilter", filters, cwd=repository)
+    old = git("rev-parse", "old", cwd=repository)
+    before = state(repository)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    with code_of(old, f"{repository.parent.as_uri()}#recipe") as folder:
+        assert {path.name: path.read_text() for path in folder.iterdir()} == {"train.py": "old\n"}
+    with code_of(old, repository.parent.as_uri()) as folder:
+        assert (folder / "recipe" / "train.py").read_text() == "old\n"
+    assert list(temporary.iterdir()) == []
+    assert state(repository) == before
+
+
+@pytest.mark.parametrize("filters", ["true", "false"])
+def test_a_server_is_not_asked_for_what_is_in_no_branch_or_tag(
+    repository: Path, filters: str
+) -> None:
+    """Though it would hand it out."""
+    for name in ("allowFilter", "allowAnySHA1InWant"):
+        git("config", f"uploadpack.{name}", filters, cwd=repository)
+    foreign, address = leave_behind(repository), repository.parent.as_uri()
+    with (
+        pytest.raises(CommitNotFoundError, match=f"^commit {foreign[:7]} is (not in this|in no)"),
+        code_of(foreign, address),
+    ):
+        pass
+
+
+def test_what_is_no_commit_id_or_no_repository(repository: Path, tmp_path: Path) -> None:
+    for commit, address, why in (
+        ("main", repository.parent.as_uri(), "'main' is no commit ID"),
+        ("0" * 39, repository.parent.as_uri(), "is no commit ID"),
+        ("0" * 40, repository.parent.as_uri(), "commit 0000000 is not in this repository"),
+        ("0" * 40, (tmp_path / "gone").as_uri(), "gone' does not exist|not appear to be a git"),
+        ("0" * 40, "ext::touch ran", "transport 'ext' not allowed"),
+        ("0" * 40, "--upload-pack=touch ran", "does not exist"),
+    ):
+        with pytest.raises(CommitNotFoundError, match=why), code_of(commit, address):
+            pass
+    old = git("rev-parse", "old", cwd=repository)
+    with pytest.raises(CommitNotFoundError), code_of(old, f"{repository.parent.as_uri()}#gone"):
+        pass
+
+
+def test_no_hook_runs(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = tmp_path / "template" / "hooks" / "reference-transaction"
+    hook.parent.mkdir(parents=True)
+    hook.write_text(f"#!/bin/sh\ntouch '{tmp_path}/ran'\n")
+    hook.chmod(0o755)
+    (tmp_path / "config").write_text(f"[core]\n\thooksPath = {hook.parent}\n")
+    monkeypatch.setenv("GIT_TEMPLATE_DIR", str(tmp_path / "template"))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "config"))
+    address = repository.parent.as_uri()
+    git("clone", "--quiet", "--bare", address, str(tmp_path / "clone"), cwd=tmp_path)
+    (tmp_path / "ran").unlink()  # the trap works
+    with code_of(git("rev-parse", "old", cwd=repository), address):
+        pass
+    assert not (tmp_path / "ran").exists()
 
 
 def test_remotes(repository: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """reproduce: what it finds of runs that are as they were, and of runs that were tampered with."""
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,10 @@ from steps.tracking.project import (
     COPY_TAG,
     STEP_TAG,
     StepFailedError,
+    StepNotStartedError,
     StepRun,
     find_step_run,
+    launch_step,
     metric_histories,
     read_run,
 )
@@ -366,3 +370,48 @@ def test_histories_are_whole_and_in_order(client: mlflow.MlflowClient, database:
     found = metric_histories(client, read_run(client, logger.run_id))
     assert found["loss"] == [(0, 0.0), (1, 0.25), (2, 0.5), (3, 1.0)]
     assert np.isnan(found["nothing"][0][1])
+
+
+@pytest.mark.slow
+def test_a_copy_that_is_launched_is_one_from_its_start(
+    client: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code that knows nothing of copies notes what its run is when it starts."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "MLproject").write_text(
+        "name: old\nentry_points: {train: {command: python train.py}}\n"
+    )
+    (tmp_path / "train.py").write_text(
+        "import json, mlflow\n"
+        "with mlflow.start_run() as run:\n"
+        "    json.dump(run.data.tags, open('tags.json', 'w'))\n"
+    )
+    source = {"mlflow.source.name": "https://git.example/recipe.git"}
+    with MLflowLogger(tags={STEP_TAG: "reproduce", "mlflow.source.git.branch": "main"}) as logger:
+        tags = {**source, COPY_TAG: "a" * 32}
+        run_id = launch_step(logger, "train", {}, uri=str(tmp_path), tags=tags)
+    found = json.loads((tmp_path / "tags.json").read_text())
+    expected = {**tags, STEP_TAG: "train", "mlflow.parentRunId": logger.run_id}
+    assert {name: found.get(name) for name in expected} == expected
+    assert "mlflow.source.git.branch" not in found
+    copy = client.get_run(run_id)
+    assert (copy.info.status, copy.info.run_name) == ("FINISHED", "train")
+    assert copy.info.user_id == client.get_run(logger.run_id).info.user_id
+    with pytest.raises(TrackingError, match="no finished train run"):
+        find_step_run(client, logger.experiment_id, "train", "latest")
+
+
+def test_a_copy_whose_project_has_no_such_step_is_a_failed_run(
+    client: mlflow.MlflowClient, tmp_path: Path
+) -> None:
+    with (
+        MLflowLogger(tags={STEP_TAG: "reproduce"}) as logger,
+        pytest.raises(StepNotStartedError, match="train") as caught,
+    ):
+        launch_step(logger, "train", {}, uri=str(tmp_path), tags={COPY_TAG: "a" * 32})
+    (child,) = client.search_runs(
+        [logger.experiment_id], f"tags.`mlflow.parentRunId` = '{logger.run_id}'"
+    )
+    assert child.info.status == "FAILED"
+    assert child.data.tags["failure"] == str(caught.value)
+    assert child.data.tags[COPY_TAG] == "a" * 32

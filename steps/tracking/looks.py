@@ -19,6 +19,7 @@ from steps.tracking.mlflow_logger import MLflowLogger
 _WINDOW_TAG: Final = "test_window"
 _FORECASTS_TAG: Final = "forecasts_sha256"
 _SHARPE_METRIC: Final = "sharpe_per_day"
+_RUNS_PER_REQUEST = 1000
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _marked_runs(logger: MLflowLogger) -> list[Run]:
             [logger.experiment_id],
             f"tags.{_FORECASTS_TAG} LIKE '%'",
             run_view_type=ViewType.ALL,
-            max_results=1000,
+            max_results=_RUNS_PER_REQUEST,
             page_token=token,
         )
         found.extend(page)

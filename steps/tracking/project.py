@@ -15,13 +15,15 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import LifecycleStage, Run, ViewType
 from mlflow.exceptions import ExecutionException, MlflowException
 
-from steps.tracking.mlflow_logger import FAILURE_TAG, MLflowLogger
+from steps.tracking.mlflow_logger import FAILURE_TAG, SNAPSHOT_TAG, MLflowLogger
+from steps.tracking.registry import GONE
 from steps.tracking.stores import TrackingError, first_line
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
 STEP_TAG: Final = "candlewick.step"
 COPY_TAG: Final = "copy_of"
 """Marks a run that reproduces another one, so that `latest` never means it."""
+_NO_SUCH_RUN: Final = (GONE, "INVALID_PARAMETER_VALUE")  # the latter: no run can have such an ID
 _SOURCE_TAGS: Final = (
     "mlflow.source.name",
     "mlflow.source.type",
@@ -35,19 +37,24 @@ Point = tuple[int, float]
 """A metric's step and its value there."""
 
 
+class NotRecordedError(TrackingError):
+    """A run, or a file of one, is not there, or not any longer."""
+
+
 @dataclass(frozen=True)
 class StepRun:
     """What is recorded of a step's run.
 
     Attributes
     ----------
-    run_id, status, artifact_uri : str
+    run_id, experiment_id, status, artifact_uri : str
     tags, params : mapping of str to str
     metrics : mapping of str to float
         The last value of each.
     """
 
     run_id: str
+    experiment_id: str
     status: str
     artifact_uri: str
     tags: Mapping[str, str]
@@ -59,7 +66,7 @@ class StepRun:
 
         Raises
         ------
-        TrackingError
+        NotRecordedError
             If it is gone or unreadable.
         """
         try:
@@ -72,7 +79,7 @@ class StepRun:
 
         Raises
         ------
-        TrackingError
+        NotRecordedError
             If it is gone or unreadable.
         """
         uri = f"{self.artifact_uri}/{file_name}"
@@ -82,8 +89,8 @@ class StepRun:
             except (MlflowException, OSError, ValueError, pa.ArrowException) as error:
                 raise self._has_lost(file_name) from error
 
-    def _has_lost(self, file_name: str) -> TrackingError:
-        return TrackingError(f"run {self.run_id} has lost its {file_name}: run the step again")
+    def _has_lost(self, file_name: str) -> NotRecordedError:
+        return NotRecordedError(f"run {self.run_id} has lost its {file_name}: run the step again")
 
 
 class StepFailedError(RuntimeError):
@@ -91,7 +98,7 @@ class StepFailedError(RuntimeError):
 
 
 class StepNotStartedError(StepFailedError):
-    """A step's project could not be had, so there is no run of it."""
+    """A step's project does not have it, so nothing of it ran."""
 
 
 def step_tags(step: str, *, entry_point: str | None = None) -> dict[str, str]:
@@ -181,7 +188,8 @@ def find_judged_run(client: mlflow.MlflowClient, experiment_id: str, run_id: str
             f"evaluate run {run.run_id} was deleted: restore it with `mlflow runs restore "
             f"--run-id {run.run_id}`, or evaluate the model again"
         )
-    missing = [name for name in ("gate", "model_uri", "train_run_id") if name not in run.tags]
+    needed = ("gate", "model_uri", "train_run_id", SNAPSHOT_TAG)
+    missing = [name for name in needed if name not in run.tags]
     if missing:
         raise TrackingError(
             f"evaluate run {run.run_id} has no {', '.join(missing)} tag, so nobody knows whether "
@@ -196,13 +204,19 @@ def read_run(client: mlflow.MlflowClient, run_id: str) -> StepRun:
 
     Raises
     ------
-    TrackingError
+    NotRecordedError
         If there is no such run.
+    TrackingError
+        If the store does not answer.
     """
     try:
         return _step_run(client.get_run(run_id))
-    except MlflowException:
-        raise TrackingError(
+    except MlflowException as error:
+        if error.error_code not in _NO_SUCH_RUN:
+            raise TrackingError(
+                f"the tracking store was asked for run {run_id} and refused: {first_line(error)}"
+            ) from error
+        raise NotRecordedError(
             f"there is no run {run_id!r} in this store: 'latest' takes the newest finished one"
         ) from None
 
@@ -210,6 +224,7 @@ def read_run(client: mlflow.MlflowClient, run_id: str) -> StepRun:
 def _step_run(run: Run) -> StepRun:
     return StepRun(
         run_id=run.info.run_id,
+        experiment_id=run.info.experiment_id,
         status=run.info.status,
         artifact_uri=run.info.artifact_uri,
         tags=run.data.tags,
@@ -243,7 +258,6 @@ def launch_step(
     params: Mapping[str, Any],
     *,
     uri: str = str(PROJECT),
-    version: str | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> str:
     """Run a step as an MLflow project run of its own, below the active run.
@@ -256,10 +270,10 @@ def launch_step(
         The active run.
     step : str
     params : mapping
-    uri, version : str, optional
-        The project, and the commit of one that is in a git repository elsewhere. Default: this one.
+    uri : str, optional
+        The project. Default: this one.
     tags : mapping, optional
-        Tags that the finished run is to have. Default: the active run's source.
+        Tags that the run is to have from its start. Default: the active run's source.
 
     Returns
     -------
@@ -271,33 +285,40 @@ def launch_step(
     StepFailedError
         With the reason the step left in its run.
     StepNotStartedError
-        If there is not even a run.
+        If the project has no such step; the run says so.
     """
-    parent_tags = read_run(logger.client, logger.run_id).tags
-    before = set(_children(logger))
+    parent = read_run(logger.client, logger.run_id)
+    # MLflow would create the run without these tags, and they must not wait until it has finished.
+    run = logger.client.create_run(
+        logger.experiment_id,
+        run_name=step,
+        tags={
+            **{name: parent.tags[name] for name in ("mlflow.user",) if name in parent.tags},
+            "mlflow.parentRunId": parent.run_id,
+            "mlflow.project.entryPoint": step,
+            STEP_TAG: step,
+            **(source_tags(parent) if tags is None else tags),
+        },
+    )
+    run_id = str(run.info.run_id)
     try:
-        submitted = mlflow.projects.run(
+        mlflow.projects.run(
             uri=uri,
-            version=version,
             entry_point=step,
             parameters={name: str(value) for name, value in params.items()},
             experiment_id=logger.experiment_id,
-            env_manager=parent_tags.get("mlflow.project.env", "local"),
-            run_name=step,
+            env_manager=parent.tags.get("mlflow.project.env", "local"),
+            run_id=run_id,
         )
-    except ExecutionException as error:
-        failed = next((run_id for run_id in _children(logger) if run_id not in before), None)
-        if failed is None:
-            raise StepNotStartedError(first_line(error)) from error
-        reason = read_run(logger.client, failed).tags.get(FAILURE_TAG, str(error))
-        raise StepFailedError(reason) from error
-    source = {name: parent_tags[name] for name in _SOURCE_TAGS[:2] if name in parent_tags}
-    logger.set_tags_of(submitted.run_id, source if tags is None else tags)
-    return str(submitted.run_id)
-
-
-def _children(logger: MLflowLogger) -> list[str]:
-    runs = logger.client.search_runs(
-        [logger.experiment_id], f"tags.`mlflow.parentRunId` = '{logger.run_id}'"
-    )
-    return [run.info.run_id for run in runs]
+    except BaseException as error:
+        launched = read_run(logger.client, run_id)
+        if started := launched.status != "RUNNING":  # MLflow closes what it has started, only
+            reason = launched.tags.get(FAILURE_TAG, str(error))
+        else:
+            reason = first_line(error)
+            logger.set_tags_of(run_id, {FAILURE_TAG: reason})
+            logger.client.set_terminated(run_id, "FAILED")
+        if not isinstance(error, ExecutionException):
+            raise
+        raise (StepFailedError if started else StepNotStartedError)(reason) from error
+    return run_id

@@ -23,6 +23,8 @@ from steps.tracking.stores import TrackingError, first_line
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
 _DESCRIPTION_LENGTH: Final = 5000  # characters; the registry's own limit
+CROWNED: Final = "champion_since"
+"""The tag of a version that is, or was, champion."""
 GONE: Final = "RESOURCE_DOES_NOT_EXIST"
 """MLflow's error code for what is not there."""
 
@@ -104,8 +106,18 @@ class RegisteredModel:
             try:
                 self.client.create_registered_model(self.name)
             except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS" or "prompt" in str(error):
+                if error.error_code != "RESOURCE_ALREADY_EXISTS" or self._is_of_something_else():
                     raise
+
+    def _is_of_something_else(self) -> bool:
+        """Whether the name is taken, but by no model: prompts have names in the same register."""
+        try:
+            self.client.get_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code != GONE:
+                raise
+            return True
+        return False
 
     def require(self) -> None:
         """Make sure that the name is known.
@@ -136,6 +148,13 @@ class RegisteredModel:
         with asking(f"for the champion of {self.name!r}"):
             number = self._aliases().get(CHAMPION)
             return None if number is None else self._version(number)
+
+    def past_champions(self) -> list[ModelVersion]:
+        """Return the versions that were champion once and were not deleted, the latest last."""
+        with asking(f"for the versions of {self.name!r}"):
+            found = [_version_of(each) for each in self._search()]
+        crowned = [each for each in found if CROWNED in each.tags]
+        return sorted(crowned, key=lambda each: (each.tags[CROWNED], each.number))
 
     def versions(self) -> list[int]:
         """Return the numbers of all versions that were not deleted."""
@@ -193,6 +212,8 @@ class RegisteredModel:
     def crown(self, version: ModelVersion, former: Sequence[int]) -> None:
         """Move ``champion`` to a version, which is no ``challenger`` any longer.
 
+        Where this is interrupted, it can be done again, and :meth:`complete` does what is left.
+
         Parameters
         ----------
         version : ModelVersion
@@ -200,18 +221,30 @@ class RegisteredModel:
             The versions to go back to from it, the nearest last. They are written down before the
             alias moves: a champion that does not say whom it replaced has no way back.
         """
+        self._end_challenge(version)
         self.describe(
             version.number,
             replaces=former[-1] if former else "none",
             former_champions=" ".join(map(str, former)),
-            champion_since=now(),
-            rolled_back_by=None,
-            rolled_back_at=None,
         )
         with asking(f"to make version {version.number} of {self.name!r} the champion"):
             self.client.set_registered_model_alias(self.name, CHAMPION, str(version.number))
+        self._date_reign(version)
+
+    def complete(self, champion: ModelVersion) -> None:
+        """Do what an interrupted :meth:`crown` has left undone, if anything."""
+        self._end_challenge(champion)
+        if CROWNED not in champion.tags or "rolled_back_by" in champion.tags:
+            self._date_reign(champion)
+
+    def _end_challenge(self, version: ModelVersion) -> None:
+        with asking(f"to end the challenge of version {version.number} of {self.name!r}"):
             if self._aliases().get(CHALLENGER) == version.number:
                 self.client.delete_registered_model_alias(self.name, CHALLENGER)
+
+    def _date_reign(self, version: ModelVersion) -> None:
+        began = {CROWNED: now()}
+        self.describe(version.number, rolled_back_by=None, rolled_back_at=None, **began)
 
     def challenge(self, version: ModelVersion) -> None:
         """Move ``challenger`` to a version."""

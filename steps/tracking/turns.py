@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from mlflow.exceptions import MlflowException
 
 from steps.tracking.registry import GONE, ModelVersion, RegisteredModel, asking
@@ -25,6 +25,7 @@ from steps.tracking.stores import TrackingError
 
 _TICKET: Final = "candlewick.turn."  # and the run ID; a tag of the registered model
 _ABANDONED_AFTER: Final = 600.0  # seconds
+_TRUSTED_FOR: Final = _ABANDONED_AFTER / 2  # seconds; the rest is for the changes themselves
 _PATIENCE: Final = 1800.0  # seconds
 _POLL: Final = 0.25  # seconds
 
@@ -48,14 +49,14 @@ def take_turn(model: RegisteredModel, run_id: str, tell: Callable[[str], None]) 
     run_id : str
         The run that wants its turn.
     tell : callable
-        Told whom it waits for.
+        Told whom it waits for, and where the turn could not be ended: what was done in it stands.
 
     Yields
     ------
     callable
         To be called just before the first change, with the champion that was found: raises a
-        TrackingError where the turn has taken so long that others do not wait for it any more,
-        or where somebody who does not queue has moved the alias.
+        TrackingError where the turn has taken so long that others may soon not wait for it any
+        more, or where somebody who does not queue has moved the alias.
 
     Raises
     ------
@@ -75,19 +76,22 @@ def take_turn(model: RegisteredModel, run_id: str, tell: Callable[[str], None]) 
         found = model.champion()
         if (found and found.number) != (champion and champion.number):
             raise TrackingError(
-                f"somebody has moved the champion of {model.name} by hand meanwhile: nothing "
-                "was changed; run the step again"
+                f"somebody has moved the champion of {model.name} by hand meanwhile: no "
+                "alias was moved; run the step again"
             )
 
-    with _alone_in_folder(model):
+    with _alone_in_folder(model, tell):
         try:
             with asking(f"for a turn with {model.name!r}"):
                 queue.join()
                 queue.wait(tell)
             yield check
         finally:
-            with asking(f"to end the turn with {model.name!r}"):
-                queue.leave(run_id)
+            try:
+                with asking(f"to end the turn with {model.name!r}"):
+                    queue.leave(run_id)
+            except TrackingError as error:
+                tell(f"{error}: others wait until this run has ended")
 
 
 @dataclass(frozen=True)
@@ -151,10 +155,11 @@ class _Queue:
         self._renew()
 
     def check(self) -> None:
-        if self._ticket.age > _ABANDONED_AFTER or self._run_id not in self._tickets():
+        if self._ticket.age > _TRUSTED_FOR or self._run_id not in self._tickets():
             raise TrackingError(
-                f"this run stood still for {_ABANDONED_AFTER / 60:.0f} minutes, and others may "
-                f"have changed {self._name} since: it has changed nothing; run the step again"
+                f"this run stood still for {_TRUSTED_FOR / 60:.0f} minutes or more, and others do "
+                f"not wait for it for ever to change {self._name}: no alias was moved; run the "
+                "step again"
             )
 
     def leave(self, run_id: str) -> None:
@@ -204,7 +209,7 @@ class _Queue:
 
 
 @contextmanager
-def _alone_in_folder(model: RegisteredModel) -> Iterator[None]:
+def _alone_in_folder(model: RegisteredModel, tell: Callable[[str], None]) -> Iterator[None]:
     """Keep other processes out of a folder store, which is read while others write in it.
 
     MLflow lists the files of such a store first and opens them next, and fails where one is gone by
@@ -215,11 +220,22 @@ def _alone_in_folder(model: RegisteredModel) -> Iterator[None]:
         yield
         return
     folder = Path(url2pathname(urlsplit(uri).path))
+    lock = FileLock(folder / f".{model.name}.lock")
     try:
-        with FileLock(folder / f".{model.name}.lock", timeout=_PATIENCE):
-            yield
+        lock.acquire(timeout=0)
+    except Timeout:
+        tell(f"waiting for another run, which changes {model.name} in {folder}")
+        _acquire(lock, model.name, folder)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(lock: BaseFileLock, name: str, folder: Path) -> None:
+    try:
+        lock.acquire(timeout=_PATIENCE)
     except Timeout:
         raise TrackingError(
-            f"{model.name} is still being changed by another run in {folder}: start again when it "
-            "is done"
+            f"{name} is still being changed by another run in {folder}: start again when it is done"
         ) from None

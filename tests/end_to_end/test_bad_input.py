@@ -18,6 +18,7 @@ from mlflow.entities import Run
 
 from end_to_end.conftest import Launched
 from end_to_end.recipe import Recorded, mlflow_run, run, told
+from steps.market.prices import SAMPLE, load_prices
 from steps.tracking.snapshot_store import find_by_key
 
 pytestmark = pytest.mark.slow
@@ -185,7 +186,9 @@ def test_a_damaged_snapshot_is_neither_used_nor_reused(
 def test_another_snapshot_is_refused_unless_asked_for(
     trained: Trained, launch: Callable[..., Launched]
 ) -> None:
-    other = launch("featurize", trained.folder, horizon="2")
+    fewer = load_prices(SAMPLE).table.query("symbol != 'FB'")
+    fewer.to_parquet(trained.folder / "fewer.parquet", index=False)
+    other = launch("featurize", trained.folder, prices=str(trained.folder / "fewer.parquet"))
     assert other.succeeded, other.lines
     its_id = other.run.data.tags["feature_snapshot_id"]
     typed = {"train_run_id": trained.train.info.run_id, "feature_snapshot_id": its_id}

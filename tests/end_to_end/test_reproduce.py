@@ -203,3 +203,34 @@ def test_a_commit_that_only_the_server_has(trained: Bench, tmp_path: Path) -> No
     assert reproduced.data.tags["reproduced"] == "true"
     assert reproduced.data.tags["differences"] == "none"
     assert shallow.copy_of(reproduced).data.tags["mlflow.source.git.commit"] == trained.old
+
+
+def test_what_a_host_keeps_of_a_fork_is_not_run(trained: Bench, tmp_path: Path) -> None:
+    """The address is to be trusted, and yet whoever opens a pull request may put commits there."""
+    served = tmp_path / "served"
+    served.mkdir()
+    git("clone", "--quiet", "--bare", str(trained.project), str(served / "r.git"), cwd=tmp_path)
+    fork = tmp_path / "fork"
+    git("clone", "--quiet", str(trained.project), str(fork), cwd=tmp_path)
+    with (fork / "steps" / "train.py").open("a") as file:
+        file.write(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    foreign = commit(fork)
+    git("push", "--quiet", str(served / "r.git"), "HEAD:refs/pull/1/head", cwd=fork)
+    with serve(git_server(served)) as address:
+        uri = f"{address}/r.git"
+        git("clone", "--quiet", uri, str(tmp_path / "ours"), cwd=tmp_path)
+        original = trained.step("train", *TRAIN)
+        assert original.returncode == 0, original.stderr
+        named = trained.recorded.steps("train")[-1]
+        for name, value in {
+            "code_sha256": "0" * 64,
+            "mlflow.source.git.commit": foreign,
+            "mlflow.source.name": uri,
+        }.items():
+            trained.recorded.client.set_tag(named.info.run_id, name, value)
+        bench = Bench(tmp_path / "ours", trained.folder, foreign, named)
+        done, reproduced = bench.reproduce()
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "ran").exists()
+    assert f"{uri}: commit {foreign[:7]} is " in reproduced.data.tags["differences"]
+    assert "training with the current code" in done.stdout

@@ -10,6 +10,7 @@ import pytest
 from steps.tracking.mlflow_logger import MLflowLogger
 from steps.tracking.project import (
     STEP_TAG,
+    NotRecordedError,
     StepFailedError,
     find_step_run,
     launch_step,
@@ -69,8 +70,19 @@ def test_the_latest_finished_run_of_a_step(database: Path) -> None:
     with pytest.raises(TrackingError, match="is a FAILED train run, expected a FINISHED train"):
         find_step_run(client, here, "train", failed.run_id)
     for unknown in ("0" * 32, "newest", "a'b"):
-        with pytest.raises(TrackingError, match=f'no run {unknown!r}|no run "{unknown}"'):
+        with pytest.raises(NotRecordedError, match=f'no run {unknown!r}|no run "{unknown}"'):
             find_step_run(client, here, "train", unknown)
+
+
+def test_a_store_that_does_not_answer_is_not_taken_for_a_missing_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    client = mlflow.MlflowClient("http://127.0.0.1:1")
+    asked = "a" * 32
+    with pytest.raises(TrackingError, match=f"asked for run {asked} and refused: .*127") as caught:
+        read_run(client, asked)
+    assert not isinstance(caught.value, NotRecordedError)
 
 
 def test_a_run_without_a_step_is_another_one(database: Path) -> None:
@@ -88,7 +100,7 @@ def test_a_steps_files_are_read_or_missed_by_name(database: Path) -> None:
         run = read_run(logger.client, logger.run_id)
         assert run.read_json("report/scores.json") == {"auc": 0.5, "kind": "ü"}
         for name in ("gone.json", "list.json"):
-            with pytest.raises(TrackingError, match=rf"has lost its {name}: run the step again"):
+            with pytest.raises(NotRecordedError, match=rf"has lost its {name}: run the step again"):
                 run.read_json(name)
 
 

@@ -77,6 +77,59 @@ def test_what_the_registry_refuses_is_said_in_one_line(queued: RegisteredModel) 
         RegisteredModel(queued.client, "a-prompt").create()
 
 
+def test_a_name_may_speak_of_prompts(queued: RegisteredModel) -> None:
+    model = RegisteredModel(queued.client, "a prompt direction")
+    model.create()
+    model.create()
+    assert model.versions() == []
+
+
+@pytest.mark.slow
+def test_an_interrupted_crowning_can_be_done_again(
+    queued: RegisteredModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = queued.register(log_model(queued))
+    queued.challenge(version)
+
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(queued.client, "set_registered_model_alias", stop)
+        queued.crown(version, [])
+    assert aliases(queued) == {}
+    assert "champion_since" not in queued.version(1).tags
+    assert queued.past_champions() == []
+    queued.crown(version, [])
+    assert aliases(queued) == {"champion": 1}
+    assert [each.number for each in queued.past_champions()] == [1]
+
+
+def test_what_an_interrupted_crowning_left_undone_is_done(queued: RegisteredModel) -> None:
+    version = queued.register(log_model(queued))
+    queued.describe(1, rolled_back_by="somebody", rolled_back_at="some day")
+    for alias in ("champion", "challenger"):
+        queued.client.set_registered_model_alias(queued.name, alias, "1")
+    queued.complete(queued.version(version.number))
+    assert aliases(queued) == {"champion": 1}
+    whole = queued.version(1)
+    assert whole.tags.keys() == {"champion_since"}
+    queued.describe(1, champion_since="once")
+    queued.complete(queued.version(1))
+    assert queued.version(1).tags == {"champion_since": "once"}
+
+
+@pytest.mark.slow
+def test_past_champions_the_latest_last(queued: RegisteredModel) -> None:
+    for day in ("2024-05-03", "2024-05-01", None, "2024-05-02"):
+        number = queued.register(log_model(queued)).number
+        if day:
+            queued.describe(number, champion_since=day)
+    assert [each.number for each in queued.past_champions()] == [2, 4, 1]
+    queued.client.delete_model_version(queued.name, "1")
+    assert [each.number for each in queued.past_champions()] == [2, 4]
+
+
 def test_tags_that_somebody_has_edited_do_no_harm() -> None:
     tags = {"former_champions": "1 two 3"}
     assert ModelVersion("x", 4, "models:/m-0", None, tags).former_champions == [1, 3]

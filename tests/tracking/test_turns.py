@@ -5,8 +5,11 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from mlflow.exceptions import MlflowException
 from registered_models import log_model, make_model
 
@@ -138,8 +141,58 @@ def test_a_run_that_was_killed_is_passed_over_and_changes_nothing_later(
         assert messages == [
             f"run {killed} has left {queued.name} half way, 11 minutes ago: going on without it"
         ]
-        with pytest.raises(TrackingError, match=r"stood still for 10 minutes.*changed nothing"):
+        with pytest.raises(
+            TrackingError, match=r"stood still for 5 minutes or more.*no alias was moved"
+        ):
             check(None)
+
+
+def test_a_run_gives_up_well_before_it_is_passed_over(queued: RegisteredModel) -> None:
+    slow, other = (turns._Queue(queued, start_run(queued)) for _ in range(2))
+    slow.join()
+    slow.check()
+    aged = replace(slow._ticket, since=time.time() - 360)
+    slow._show(aged)
+    assert other._why_abandoned(slow._run_id, aged) is None
+    with pytest.raises(TrackingError, match="no alias was moved; run the step again"):
+        slow.check()
+
+
+def test_a_turn_that_cannot_be_ended_does_not_undo_what_was_done(
+    queued: RegisteredModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise MlflowException("the disk is full", "INTERNAL_ERROR")
+
+    messages: list[str] = []
+    with take_turn(queued, start_run(queued), messages.append):
+        monkeypatch.setattr(queued.client, "delete_registered_model_tag", refuse)
+    assert messages == [
+        f"the model registry was asked to end the turn with {queued.name!r} and refused: the disk "
+        "is full: others wait until this run has ended"
+    ]
+
+
+@pytest.mark.slow
+def test_who_waits_for_a_folder_says_so(in_empty_folder: Path) -> None:
+    model = make_model("file:./mlruns", "in a folder")
+    run_id, said, told = start_run(model), [], threading.Event()
+
+    def hear(message: str) -> None:
+        said.append(message)
+        told.set()
+
+    def take_a_turn() -> None:
+        with take_turn(model, run_id, hear):
+            pass
+
+    folder = in_empty_folder / "mlruns"
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(folder / ".in a folder.lock"):
+            waits = pool.submit(take_a_turn)
+            assert told.wait(60)
+        waits.result(60)
+    assert said == [f"waiting for another run, which changes in a folder in {folder}"]
 
 
 def test_one_does_not_wait_for_ever(
@@ -161,7 +214,9 @@ def test_an_alias_moved_by_hand_meanwhile_is_noticed(queued: RegisteredModel) ->
     with take_turn(queued, start_run(queued), be_quiet) as check:
         check(None)
         queued.client.set_registered_model_alias(queued.name, "champion", "1")
-        with pytest.raises(TrackingError, match=r"somebody has moved the champion of .* by hand"):
+        with pytest.raises(
+            TrackingError, match=r"somebody has moved .* by hand .*no alias was mov"
+        ):
             check(None)
         check(version)
 
