@@ -89,7 +89,8 @@ def describe(error: ValidationError) -> str:
     for each in error.errors(include_url=False):
         # What follows the name are the kinds of value that were tried: not the reader's business.
         given = f"{each['loc'][0]}={each['input']!r}" if each["loc"] else "parameters"
-        complaints.setdefault(given, []).append(each["msg"].lower())
+        said = each["msg"].removeprefix("Value error, ").lower()
+        complaints.setdefault(given, []).append(said)
     return "; ".join(f"{given}: {' or '.join(said)}" for given, said in complaints.items())
 
 

@@ -16,7 +16,6 @@ from urllib.parse import quote
 import mlflow
 from mlflow.exceptions import MlflowException
 from pydantic import StringConstraints, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
-from pydantic_core import PydanticCustomError
 
 from steps.tracking.stores import TrackingError, first_line
 
@@ -33,10 +32,9 @@ def _explain_name(value: Any, check: ValidatorFunctionWrapHandler) -> str:
     try:
         return str(check(value))
     except ValidationError:
-        raise PydanticCustomError(
-            "model_name",
+        raise ValueError(
             "expected letters, digits and _, with spaces, dots and hyphens between them, "
-            "200 characters at most",
+            "200 characters at most"
         ) from None
 
 

@@ -124,7 +124,8 @@ def unknown_numbers() -> dict[str, Any]:
 
 def assert_says_nothing_of_nan(html: str) -> None:
     told = re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
-    assert re.findall(r"[^<>]*\b(?:nan|NaN|NaT|None|inf)\b[^<>]*", told) == []
+    words = re.split(r"[<>\s]+", told)
+    assert {"nan", "NaN", "NaT", "None", "inf"}.isdisjoint(words)
 
 
 @pytest.mark.slow
