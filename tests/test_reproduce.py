@@ -97,6 +97,7 @@ def features_of(snapshot: StepRun) -> pd.DataFrame:
     return table.drop(columns=["date", "symbol", "direction", "label_known_at"])
 
 
+@pytest.mark.slow
 def test_the_newest_training_is_reproduced_bit_by_bit(
     client: mlflow.MlflowClient, trained: StepRun, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -98,6 +98,7 @@ def test_an_unknown_experiment_is_one_line(
     assert "no experiment 'elsewhere'; there are: Default" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_damaged_snapshot_is_not_shown(
     two_snapshots: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

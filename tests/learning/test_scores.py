@@ -150,6 +150,7 @@ def test_thresholds_by_hand(y_true: list[int], y_proba: list[float], threshold: 
     assert best_threshold(y_true, y_proba) == pytest.approx(threshold)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     rows=st.lists(

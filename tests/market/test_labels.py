@@ -50,6 +50,7 @@ def test_label_is_known_on_a_trading_day_not_a_calendar_day():
     assert known[0] == pd.Timestamp("2024-04-01")  # Thursday before Easter to Monday after
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(
     horizon=st.integers(1, 8),

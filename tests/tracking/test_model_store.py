@@ -84,6 +84,7 @@ def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
                     yield name, archive.read(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_model_there_and_back(kind: str, shared_database: str) -> None:
     flavor, fit = MODELS[kind]
