@@ -24,6 +24,7 @@ help:  ## List these tasks
 		'  make run ENTRY=train                          one step' \
 		'  make test ARGS="-k snapshot"                  arguments for pytest' \
 		'  make ui PORT=5001                             another port' \
+		'  make serve MODEL=models:/stock_direction/3    another model' \
 		'  make lock UPGRADE=1                           the newest versions allowed' \
 		'  make PYTHON=python3.12 test                   another Python for a new .venv'
 
@@ -40,6 +41,15 @@ run: .venv/.runtime  ## Features, training, evaluation: the whole recipe
 ui: .venv/.runtime  ## MLflow's pages for the runs in mlflow.db, on 127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(in_venv) python -m mlflow server \
 		--host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri sqlite:///mlflow.db
+
+MODEL ?= models:/stock_direction@champion
+# `ui` has 5000; a PORT that somebody gave is for both.
+serve: PORT := $(if $(filter file,$(origin PORT)),5001,$(PORT))
+
+.PHONY: serve
+serve: .venv/.runtime  ## The champion behind HTTP, on 127.0.0.1:5001/invocations
+	$(in_venv) python -m mlflow models serve --model-uri '$(MODEL)' --env-manager local \
+		--host 127.0.0.1 --port $(PORT)
 
 .PHONY: test
 test: .venv/.dev  ## All tests, then lint
@@ -65,6 +75,10 @@ fmt: .venv/.dev  ## Format, and mend what ruff can
 .PHONY: notebooks
 notebooks: .venv/.dev  ## Execute the notebooks anew, in place
 	$(in_venv) python tests/execute_notebooks.py
+
+.PHONY: bench
+bench: .venv/.dev  ## Latency and throughput of a served model, beside the bare one
+	PYTHONPATH='$(CURDIR):$(CURDIR)/tests' $(in_venv) python -m bench.serving
 
 compile = .venv/bin/python -m uv pip compile --quiet --universal --python-version 3.11 \
 	--fork-strategy fewest --generate-hashes --no-annotate --no-config --no-emit-index-url \

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -56,6 +57,20 @@ def say(message: str) -> None:
     print(message, flush=True)  # noqa: T201
 
 
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar where somebody watches; yield what moves it on by a number."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.advance(task, done)
+
+
 def parse_params(params_type: type[Params], arguments: Sequence[str]) -> Params:
     """Read ``--name value`` or ``--name=value`` arguments.
 
@@ -81,6 +96,19 @@ def parse_params(params_type: type[Params], arguments: Sequence[str]) -> Params:
         return params_type.model_validate(vars(known))
     except ValidationError as error:
         raise ParameterError(describe(error)) from None
+
+
+def as_typed(params: StepParams, **known: Any) -> str:
+    """Write parameters that are not the defaults as `mlflow run` takes them.
+
+    Parameters
+    ----------
+    params : StepParams
+    **known
+        What a parameter turned out to be, instead of a word such as ``latest``.
+    """
+    given = params.model_copy(update=known).model_dump(exclude_defaults=True)
+    return " ".join(f"-P {name}={shlex.quote(str(value))}" for name, value in given.items())
 
 
 def describe(error: ValidationError) -> str:
@@ -130,7 +158,12 @@ def log_resolved(logger: MLflowLogger, **ids: str) -> None:
 
 
 def run_step(
-    step: str, function: Callable[[Any, MLflowLogger], object], params_type: type[StepParams]
+    step: str,
+    function: Callable[[Any, MLflowLogger], object],
+    params_type: type[StepParams],
+    *,
+    exit_status: Callable[[Any], int] = lambda found: 0,
+    error_status: int = 1,
 ) -> NoReturn:
     """Be the step's command: parse, run, and leave with 0, or with one line and another status.
 
@@ -141,6 +174,12 @@ def run_step(
     function : callable
         Takes the parameters and the logger of its open run.
     params_type : type of StepParams
+    exit_status : callable, optional
+        From what the function returned to the status to leave with, for a step that answers a
+        question. Its run is FINISHED, whatever the answer; but ``mlflow run`` itself calls a run
+        FAILED whose command leaves with anything but 0.
+    error_status : int, optional
+        What to leave with when the step fails.
     """
     signal.signal(signal.SIGTERM, _stop)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell sets it in background
@@ -152,12 +191,12 @@ def run_step(
             _fail_prepared_run(error)
             raise
         with open_step(step, params) as logger:
-            function(params, logger)
+            found = function(params, logger)
     except Stopped as stop:
         leave_with(f"candlewick {step} failed: {stop}", status=stop.status)
     except Exception as error:
-        leave_with(f"candlewick {step} failed: {_reason(error)}", status=1)
-    sys.exit(0)
+        leave_with(f"candlewick {step} failed: {_reason(error)}", status=error_status)
+    sys.exit(exit_status(found))
 
 
 def _reason(error: Exception) -> str:

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import Field
 
 from steps.entry_point import log_resolved, run_step, say
 from steps.judge import Case, JudgeParams, judge
-from steps.learning.models import predict_proba_up, shap_values
+from steps.learning.models import shap_values
 from steps.learning.predictions import make_predictions
-from steps.market.snapshot import FeatureSnapshot, SnapshotError
+from steps.learning.proba import predict_proba_up
+from steps.learning.splits import window_rows
+from steps.market.snapshot import SnapshotError
 from steps.record import record_judgement
 from steps.tracking.mlflow_logger import SNAPSHOT_TAG, MLflowLogger
 from steps.tracking.model_store import load_model
@@ -58,10 +59,11 @@ def evaluate(params: EvaluateParams, logger: MLflowLogger) -> dict[str, Any]:
             f"-P horizon={metadata['horizon']}"
         )
 
-    test = window_rows(snapshot, train_run, "test")
+    windows = train_run.read_json("split.json")
+    test = window_rows(snapshot.table, windows["test"])
     predictions = make_predictions(
         snapshot.table,
-        window_rows(snapshot, train_run, "train"),
+        window_rows(snapshot.table, windows["train"]),
         test,
         predict_proba_up(model, snapshot.features[test]),
         threshold=float(metadata["best_threshold"]),
@@ -74,7 +76,7 @@ def evaluate(params: EvaluateParams, logger: MLflowLogger) -> dict[str, Any]:
         rows=np.flatnonzero(test),
         snapshot=snapshot,
         stored=stored,
-        windows=[train_run.read_json("split.json")],
+        windows=[windows],
         importance=importance.rename_axis("feature").reset_index(),
         contributions=shap_values(model, snapshot.features[test]),
         lineage={
@@ -109,23 +111,6 @@ def _find_snapshot(
         )
     say(f"judged on snapshot {stored.snapshot_id}, trained on another one, {trained_on}")
     return stored
-
-
-def window_rows(snapshot: FeatureSnapshot, train_run: StepRun, name: str) -> NDArray[np.bool_]:
-    """Return which rows lie in a window of the training run: labelled, and between its dates."""
-    window = train_run.read_json("split.json")[name]
-    table = snapshot.table
-    inside = table["direction"].notna() & table["date"].between(
-        window["first_date"], window["last_date"]
-    )
-    if "known_before" in window:  # rows that were purged lie between the dates, too
-        inside &= table["label_known_at"] < window["known_before"]
-    if not inside.any():
-        raise SnapshotError(
-            f"snapshot {snapshot.snapshot_id} has no labelled row in the {name} window of run "
-            f"{train_run.run_id} ({window['first_date']} to {window['last_date']})"
-        )
-    return inside.to_numpy(bool)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from steps.entry_point import StepParams, run_step, say
 from steps.learning.leaks import alarm, features_look_ahead
-from steps.market.build import build_snapshot, feature_key, ingredients
+from steps.market.build import build_snapshot, feature_key, ingredients, own_code
 from steps.market.features import get_feature_set
 from steps.market.lookahead import find_lookahead
 from steps.market.prices import SAMPLE, open_prices, read_prices
@@ -54,7 +54,7 @@ def featurize(params: FeaturizeParams, logger: MLflowLogger) -> StoredSnapshot:
         "git_commit": logger.git_commit,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    stored = save_snapshot(logger, snapshot, provenance, feature_key(made_from))
+    stored = save_snapshot(logger, snapshot, provenance, feature_key(made_from), own_code())
     logger.set_tags(leak_alarm=alarm(suspicions))
     logger.log_dataset(snapshot_dataset(stored, snapshot.manifest))
     logger.log_dataset_stats(_stats(snapshot))

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from steps.learning.models import predict_proba_up
 from steps.learning.paired import PairedComparison, Winner, compare_losses
+from steps.learning.proba import predict_proba_up
 from steps.market.snapshot import FeatureSnapshot
 from steps.tracking.mlflow_logger import SNAPSHOT_TAG, MLflowLogger
 from steps.tracking.model_store import load_model

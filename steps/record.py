@@ -203,12 +203,20 @@ def _findings(
             "git_commit": logger.git_commit or "not recorded",
         },
         params={**case.params, **params.model_dump(include=set(JudgeParams.model_fields))},
-        reproduce=_commands(case.again, logger),
+        reproduce=commands(case.again, logger),
     )
 
 
-def _commands(again: Sequence[str], logger: MLflowLogger) -> list[str]:
-    """Write the commands that do it again, at the commit this was done at, where one is known."""
+def commands(again: Sequence[str], logger: MLflowLogger) -> list[str]:
+    """Write the commands that do it again, at the commit this was done at, where one is known.
+
+    Parameters
+    ----------
+    again : sequence of str
+        What `mlflow run` is told, without the project.
+    logger : MLflowLogger
+        Of the run that was done.
+    """
     source = read_run(logger.client, logger.run_id).tags.get("mlflow.source.git.repoURL", ".")
     if logger.git_commit and source != ".":
         return [f"mlflow run {shlex.quote(source)} -v {logger.git_commit} {told}" for told in again]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from steps.entry_point import StepParams, log_resolved, open_step, run_step, say
+from steps.entry_point import StepParams, log_resolved, open_step, progress, run_step, say
 from steps.featurize import FeaturizeParams, featurize
 from steps.learning.models import (
     HYPERPARAMETERS,
@@ -21,12 +19,13 @@ from steps.learning.models import (
     ModelType,
     feature_importance,
     fit_classifier,
-    predict_proba_up,
 )
+from steps.learning.proba import predict_proba_up
 from steps.learning.scores import best_threshold, score_classifier
 from steps.learning.splits import DateSplit, purged_split
 from steps.market.snapshot import FeatureSnapshot
 from steps.provenance import code_sha256, environment
+from steps.serving.pack import log_price_model
 from steps.tracking.mlflow_logger import MLflowLogger
 from steps.tracking.snapshot_store import (
     LATEST,
@@ -108,21 +107,30 @@ def train(params: TrainParams, logger: MLflowLogger) -> str:
         dict(zip(importance["feature"], importance["importance"], strict=True)),
         "feature_importance.json",
     )
-    model_uri = logger.log_model(
+    metadata = {
+        "feature_snapshot_id": stored.snapshot_id,
+        "feature_set": snapshot.manifest["feature_set"],
+        "feature_set_version": snapshot.manifest["version"],
+        "horizon": snapshot.horizon,
+        "best_threshold": threshold,
+        "model_type": params.model_type,
+    }
+    feature_model_uri = logger.log_model(
         fitted.model,
-        model_path="model",
+        model_path="feature_model",
         model_type=params.model_type,
         input_example=snapshot.features.iloc[split.train[:5]],
-        metadata={
-            "feature_snapshot_id": stored.snapshot_id,
-            "feature_set": snapshot.manifest["feature_set"],
-            "feature_set_version": snapshot.manifest["version"],
-            "horizon": snapshot.horizon,
-            "best_threshold": threshold,
-        },
+        metadata=metadata,
     )
+    logger.set_tags(feature_model_uri=feature_model_uri)
+    model_uri = log_price_model(fitted.model, snapshot, stored, metadata, logger)
     say(_summary(params, split))
-    return model_uri
+    if model_uri is None:
+        say(
+            "the model takes features only: its snapshot came without the code that made it; run "
+            "featurize again for one that takes prices"
+        )
+    return model_uri or feature_model_uri
 
 
 def fit_rows(
@@ -137,11 +145,11 @@ def fit_rows(
     The validation rows choose where to stop, and above which probability to call a row up.
     """
     X_validation, y_validation = _rows(snapshot, validation)
-    with _progress(params) as show_round:
+    with progress(f"training {params.model_type}", params.n_estimators) as advance:
 
         def on_round(step: int, scores: Mapping[str, float]) -> None:
             logger.log_step_metrics(step, **scores)
-            show_round(step)
+            advance(1)
 
         fitted = fit_classifier(
             params.model_type,
@@ -209,20 +217,6 @@ def _stats(snapshot: FeatureSnapshot, split: DateSplit) -> dict[str, Any]:
         "target_mean": float(y.iloc[split.train].mean()),
         "target_mean_validation": float(y.iloc[split.validation].mean()),
     }
-
-
-@contextmanager
-def _progress(params: ModelParams) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar where somebody watches."""
-    if not sys.stderr.isatty():
-        yield lambda step: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"training {params.model_type}", total=params.n_estimators)
-        yield lambda step: progress.update(task, completed=step + 1)
 
 
 if __name__ == "__main__":

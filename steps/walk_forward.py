@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,12 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from steps.entry_point import StepParams, log_resolved, run_step, say
+from steps.entry_point import StepParams, as_typed, log_resolved, run_step, say
 from steps.judge import Case, JudgeParams, judge
 from steps.learning.bootstrap import block_length
 from steps.learning.intervals import auc_interval
-from steps.learning.models import feature_importance, predict_proba_up, shap_values
+from steps.learning.models import feature_importance, shap_values
 from steps.learning.predictions import make_predictions, pool_predictions
+from steps.learning.proba import predict_proba_up
 from steps.learning.scores import base_rate_scores, score_classifier
 from steps.learning.splits import checked_dates, window_of
 from steps.learning.walk_forward import WalkForwardSplit, purged_holdout
@@ -202,16 +202,9 @@ def _pool(
         contributions=pd.concat(contributions).iloc[order] if contributions else None,
         lineage={"walk_forward_run_id": logger.run_id},
         params=params.model_dump(),
-        again=[f"-e walk_forward {_as_typed(params, stored.snapshot_id)}"],
+        again=[f"-e walk_forward {as_typed(params, feature_snapshot_id=stored.snapshot_id)}"],
         folds=_fold_table(folds, snapshot.horizon, params),
     )
-
-
-def _as_typed(params: WalkForwardParams, snapshot_id: str) -> str:
-    """Write the parameters that are not the defaults as `mlflow run` takes them."""
-    given = params.model_copy(update={"feature_snapshot_id": snapshot_id})
-    changed = given.model_dump(exclude_defaults=True)
-    return " ".join(f"-P {name}={shlex.quote(str(value))}" for name, value in changed.items())
 
 
 def _fold_table(folds: Sequence[Fold], horizon: int, params: WalkForwardParams) -> pd.DataFrame:

@@ -5,7 +5,7 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import mlflow
 import pytest
@@ -16,6 +16,7 @@ from pydantic import Field
 from steps.entry_point import (
     ParameterError,
     StepParams,
+    as_typed,
     log_resolved,
     open_step,
     parse_params,
@@ -67,6 +68,12 @@ def test_what_is_not_allowed_is_named(arguments: list[str], message: str) -> Non
 def test_all_bad_values_are_named_at_once() -> None:
     with pytest.raises(ParameterError, match=r"depth='0'.*; rate='2'"):
         parse_params(Params, ["--depth=0", "--rate=2"])
+
+
+def test_parameters_are_written_as_they_are_typed() -> None:
+    typed = as_typed(Params(depth=4, rate=0.25, kind="plain"), snapshot="of last year")
+    assert typed == "-P depth=4 -P rate=0.25 -P snapshot='of last year'"
+    assert as_typed(Params()) == ""
 
 
 def test_parameters_are_frozen() -> None:
@@ -127,11 +134,11 @@ def test_where_mlflow_recorded_the_word_the_tag_holds_the_id(
 
 
 def run_with(
-    monkeypatch: pytest.MonkeyPatch, function: object, *arguments: str
+    monkeypatch: pytest.MonkeyPatch, function: object, *arguments: str, **statuses: Any
 ) -> tuple[int, mlflow.MlflowClient]:
     monkeypatch.setattr(sys, "argv", ["steps/train.py", *arguments])
     with pytest.raises(SystemExit) as left:
-        run_step("train", function, Params)  # type: ignore[arg-type]
+        run_step("train", function, Params, **statuses)  # type: ignore[arg-type]
     return int(left.value.code or 0), mlflow.MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db")
 
 
@@ -152,6 +159,20 @@ def test_a_failed_step_is_one_line_and_a_failed_run(
     assert run.data.metrics == {"done": 1.0}
     text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/failure.txt")
     assert "Traceback" in text
+
+
+def test_a_step_that_answers_a_question_leaves_with_its_answer(
+    database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    statuses = {"exit_status": len, "error_status": 7}
+    code, client = run_with(monkeypatch, lambda params, logger: "abc", **statuses)
+    assert (code, capsys.readouterr().err) == (3, "")
+    experiment = client.get_experiment_by_name("stock_prediction")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run_with(monkeypatch, lambda params, logger: 1 / 0, **statuses)[0] == 7
+    assert run_with(monkeypatch, lambda params, logger: "abc", "--depth=0", **statuses)[0] == 7
+    assert run_with(monkeypatch, lambda params, logger: "abc")[0] == 0
 
 
 REPORT = "p.csv cannot be used: 1 problem\n  line 3, column close: 'x' is not a number"

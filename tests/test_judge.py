@@ -187,7 +187,7 @@ def test_the_report_says_how_to_do_it_again(prices: str) -> None:
 
 @pytest.mark.slow
 def test_a_run_of_a_git_server_is_repeated_from_there(prices: str) -> None:
-    from steps.record import _commands
+    from steps.record import commands
 
     with MLflowLogger(
         tags={
@@ -195,6 +195,6 @@ def test_a_run_of_a_git_server_is_repeated_from_there(prices: str) -> None:
             "mlflow.source.git.commit": "abc",
         }
     ) as logger:
-        assert _commands(["-e x"], logger) == [
+        assert commands(["-e x"], logger) == [
             "mlflow run https://git.example.org/candlewick.git -v abc -e x"
         ]

@@ -16,7 +16,9 @@ from steps.entry_point import ParameterError, StepParams, parse_params
 from steps.evaluate import EvaluateParams
 from steps.featurize import FeaturizeParams
 from steps.learning.models import HYPERPARAMETERS, MODEL_TYPES
+from steps.monitor import MonitorParams
 from steps.pipeline import MainParams
+from steps.predict import PredictParams
 from steps.promote import PromoteParams
 from steps.reproduce import ReproduceParams
 from steps.rollback import RollbackParams
@@ -35,6 +37,8 @@ STEPS: dict[str, tuple[str, type[StepParams]]] = {
     "promote": ("steps.promote", PromoteParams),
     "rollback": ("steps.rollback", RollbackParams),
     "reproduce": ("steps.reproduce", ReproduceParams),
+    "predict": ("steps.predict", PredictParams),
+    "monitor": ("steps.monitor", MonitorParams),
 }
 # What MLproject calls a type that it does not know, such as a Literal, is a string.
 TYPE_NAMES = {str: "string", int: "int", float: "float", bool: "bool"}

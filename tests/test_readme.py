@@ -6,12 +6,15 @@ import shlex
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 from conftest import ROOT, clean_environment
+from end_to_end.model_server import free_port, started
 
 from steps.entry_point import StepParams
 
@@ -78,6 +81,8 @@ def test_the_parameter_table_is_complete() -> None:
     from steps.evaluate import EvaluateParams
     from steps.featurize import FeaturizeParams
     from steps.judge import JudgeParams
+    from steps.monitor import MonitorParams
+    from steps.predict import PredictParams
     from steps.promote import PromoteParams
     from steps.reproduce import ReproduceParams
     from steps.rollback import RollbackParams
@@ -94,8 +99,10 @@ def test_the_parameter_table_is_complete() -> None:
         ("promote", PromoteParams, {}),
         ("rollback", RollbackParams, {}),
         ("reproduce", ReproduceParams, {}),
+        ("predict", PredictParams, {}),
+        ("monitor", MonitorParams, {}),
     ):
-        told = re.findall(r"`(\w+)` \(([\w.]+)", rows[step])
+        told = re.findall(r"`(\w+)` \(([\w.:/@]*\w)", rows[step])
         assert dict(told) == defaults(params, but=told_elsewhere), step
     judging = {name: rows[name].partition(" | ")[0] for name in JudgeParams.model_fields}
     assert judging == defaults(JudgeParams)
@@ -132,15 +139,20 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield folder
 
 
-def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def as_a_reader() -> dict[str, str]:
+    """Return the environment of somebody who has activated `.venv`."""
     environment = clean_environment()
     del environment["PYTHONPATH"]  # a reader has none
     binaries = Path(sys.executable).parent
     environment["PATH"] = f"{binaries}{os.pathsep}{environment['PATH']}"
+    return environment
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=folder,
-        env=environment,
+        env=as_a_reader(),
         capture_output=True,
         text=True,
         timeout=300,
@@ -150,21 +162,38 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_the_commands_run_one_after_the_other_and_print_what_is_shown(clone: Path) -> None:
-    for commands, shown in sessions():
-        said: list[str] = []
-        for command in commands:
-            # What `make run` does, in the environment there is; `make test` would not end.
-            words = shlex.split(command.replace("make run", "mlflow run . --env-manager local"))
-            if words[0] != "make":
-                done = run(words, clone)
-                assert done.returncode == 0, f"{command}\n{done.stderr}"
-                said += done.stdout.splitlines()
-        assert [line for line in shown if line not in said] == []
+    port = str(free_port())
+    with ExitStack() as servers:
+        for commands, shown in sessions():
+            said: list[str] = []
+            for command in commands:
+                # What `make run` does, in the environment there is; `make test` would not end.
+                words = shlex.split(command.replace("make run", "mlflow run . --env-manager local"))
+                words = [word.replace("5001", port) for word in words]
+                if words[-1] == "&":
+                    servers.enter_context(started(words[:-1], int(port), clone, as_a_reader()))
+                elif words[0] == "curl" and shutil.which("curl") is None:
+                    said += post(words, clone)
+                elif words[0] != "make":
+                    done = run(words, clone)
+                    assert done.returncode == 0, f"{command}\n{done.stderr}"
+                    said += done.stdout.splitlines()
+            assert [line for line in shown if line not in said] == []
+
+
+def post(curl: list[str], folder: Path) -> list[str]:
+    """Do what `curl` does with these words, on a machine that has none."""
+    address = next(word for word in curl if word.startswith("http"))
+    name, _, value = curl[curl.index("-H") + 1].partition(": ")
+    body = (folder / curl[curl.index("-d") + 1].removeprefix("@")).read_bytes()
+    request = urllib.request.Request(address, body, {name: value})
+    with urllib.request.urlopen(request, timeout=300) as answer:
+        return str(answer.read().decode()).splitlines()
 
 
 def test_enough_of_the_readme_is_shown_with_its_output() -> None:
     shown = {command for commands, output in sessions() if output for command in commands}
-    for step in ("walk_forward", "promote", "rollback", "reproduce"):
+    for step in ("walk_forward", "promote", "rollback", "reproduce", "predict", "monitor"):
         assert any(f"-e {step}" in command for command in shown), step
 
 

@@ -171,7 +171,7 @@ def test_a_model_that_was_trained_otherwise_is_found_out(
     rows = xgboost.DMatrix(features_of(featurized))
     copy = read_run(client, failed.tags["copy_run_id"])
     one, two = (
-        mlflow.xgboost.load_model(each.tags["model_uri"]).predict(rows).astype(float)
+        mlflow.xgboost.load_model(each.tags["feature_model_uri"]).predict(rows).astype(float)
         for each in (read_run(client, trained.run_id), copy)
     )
     count, largest = int((one != two).sum()), np.abs(one - two).max()

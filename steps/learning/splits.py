@@ -1,11 +1,13 @@
 """Train, validation and test windows by date, without a label reaching across a boundary."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 Rows = NDArray[np.intp]
@@ -268,6 +270,41 @@ def window_of(
         last_label_known_at=_as_day(label_known_at[rows].max()),
         known_before=None if boundary is None else _as_day(boundary),
     )
+
+
+def window_rows(table: pd.DataFrame, window: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Return which rows of a snapshot's table lie in a window, as `Window.describe` said it.
+
+    Parameters
+    ----------
+    table : DataFrame
+        `date`, `direction` and `label_known_at` at least; of the snapshot that was split, or
+        of another one.
+    window : mapping
+        One window of a `split.json`.
+
+    Returns
+    -------
+    ndarray of bool, shape (len(table),)
+        Labelled rows between the window's dates; not those that were purged.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    inside = table["direction"].notna() & table["date"].between(
+        window["first_date"], window["last_date"]
+    )
+    if "known_before" in window:  # rows that were purged lie between the dates, too
+        inside &= table["label_known_at"] < window["known_before"]
+    if not inside.any():
+        raise ValueError(
+            f"no labelled row of this snapshot lies in the model's window from "
+            f"{window['first_date']} to {window['last_date']}: take the snapshot that it was "
+            "trained on"
+        )
+    return inside.to_numpy(bool)
 
 
 def checked_dates(dates: ArrayLike, label_known_at: ArrayLike) -> tuple[Dates, Dates]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -77,7 +78,7 @@ def ingredients(prices_sha256: str, feature_set: FeatureSet, horizon: int) -> di
         "feature_set": feature_set.name,
         "version": feature_set.version,
         "horizon": horizon,
-        "code_sha256": _hash_code(Path(__file__).parent),
+        "code_sha256": hash_code(own_code()),
         "libraries": {name: version(name) for name in _LIBRARIES},
         "python": ".".join(platform.python_version_tuple()[:2]),
     }
@@ -88,8 +89,15 @@ def feature_key(ingredients: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
 
 
-def _hash_code(folder: Path) -> str:
+def own_code() -> dict[str, str]:
+    """Return the code of this room, by file name: what snapshots are made with."""
+    folder = Path(__file__).parent
+    return {file.name: file.read_bytes().decode() for file in sorted(folder.glob("*.py"))}
+
+
+def hash_code(files: Mapping[str, str]) -> str:
+    """Return the SHA-256 of code, as `ingredients` gives it."""
     digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.py")):
-        digest.update(f"{file.name}\0".encode() + file.read_bytes())
+    for name in sorted(files):
+        digest.update(f"{name}\0{files[name]}".encode())
     return digest.hexdigest()

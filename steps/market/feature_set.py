@@ -28,6 +28,9 @@ class Feature:
         The range that no value leaves; may be infinite.
     compute : callable
         From one symbol's bars to one float64 per row, NaN in the first `lookback` rows.
+    settles : int, optional
+        Rows after which where the history starts no longer shows; None: with the first value.
+        A recursive mean never drops its first row, it only forgets it.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Feature:
     low: float
     high: float
     compute: Callable[[Ohlcv], Array]
+    settles: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,14 @@ class FeatureSet:
         """Rows a symbol needs to yield one row of features."""
         return self.lookback + 1
 
+    @property
+    def settled_rows(self) -> int:
+        """Rows a symbol needs for its last row of features to be that of any longer history.
+
+        To the bit, as stored (float32), if its prices move; `features` says how sure that is.
+        """
+        return 1 + max((max(each.lookback, each.settles or 0) for each in self.features), default=0)
+
 
 def compute_features(prices: pd.DataFrame, feature_set: FeatureSet) -> pd.DataFrame:
     """Compute a feature set for every symbol.
@@ -114,8 +126,9 @@ def compute_features(prices: pd.DataFrame, feature_set: FeatureSet) -> pd.DataFr
     done = 0
     for bars in bars_by_symbol(prices, min_rows=feature_set.min_rows):
         end = done + bars.close.size - lookback
-        for row, feature in zip(values, feature_set.features, strict=True):
-            row[done:end] = feature.compute(bars)[lookback:]
+        with np.errstate(all="ignore"):  # what is not finite is told below, with its place
+            for row, feature in zip(values, feature_set.features, strict=True):
+                row[done:end] = feature.compute(bars)[lookback:]
         done = end
     values += np.float32(0.0)  # -0.0 becomes 0.0: equal features, equal bytes
     table = pd.DataFrame(values.T, columns=list(feature_set.names), copy=False)

@@ -1,9 +1,9 @@
 """The feature sets, declared.
 
 To add a feature, add one `Feature` to a set, raise the set's version, and put the feature's
-independent definition in the tests. Every feature is free of price level: multiplying a symbol's
-prices or its volumes by a constant changes nothing, so that one model can learn from a $1 and a
-$1,000 stock alike.
+independent definition in the tests; if it smooths recursively, say when it settles. Every feature
+is free of price level: multiplying a symbol's prices or its volumes by a constant changes nothing,
+so that one model can learn from a $1 and a $1,000 stock alike.
 """
 
 from collections.abc import Mapping
@@ -30,6 +30,30 @@ _PARKINSON = "Parkinson (1980), The extreme value method for estimating the vari
 _QUONG = "Quong & Soudack (1989), Volume-weighted RSI: money flow"
 _ROZEFF = "Rozeff & Kinney (1976), Capital market seasonality: the case of stock returns"
 _WILDER = "Wilder (1978), New Concepts in Technical Trading Systems"
+
+# Rows after which a recursive mean has forgotten where its history starts.
+#
+# Wilder's mean over 14 days keeps 13/14 of itself a day, the 26-day mean of MACD 25/27; MACD's
+# other means forget faster. Let what the earlier rows left in them be as large as after a fall to
+# a thousandth: some 100 closes of true range, where a mean day has a hundredth of one (10^4 times
+# as much); some 1,000 closes in the 26-day mean, where the histogram is a few thousandths of one
+# (2 * 10^5 times). After 700 rows there is left, as a share of the value,
+#
+#     RSI, DI spread, ATR    10^4 * (13/14)^700             = 3 * 10^-19
+#     MACD histogram         2 * 10^5 * (25/27)^700         = 8 * 10^-19
+#     ADX, smoothed twice    10^4 * (13/14)^700 * 700/14    = 1 * 10^-17
+#
+# all below half the last bit of a float64, 2^-53 = 10^-16. Sums that were equal but for rounding
+# mostly become equal altogether: measured on 3,000 random walks, rows 700 to 799 of both histories
+# are the same float64 after an ordinary start, and in 99.6 % or more of cases after a fall to a
+# thousandth. Averaged over all of them, equal or not, 2 * 10^-18 of the value differs, which a
+# float32, with 24 bits, shows once in some 10^10 values. Counted on 60,000 walks after such a
+# fall, 1 in 9,000 float32 values of the slowest feature differs around row 500, 1 in 200,000
+# around row 550, none of 60 million from row 700 on; after an ordinary start, none from row 466 on.
+#
+# Where prices stand still, nothing new comes in, and the share of the start stays what it was at
+# the last move: RSI, ADX and DI spread, being ratios of such means, then do not change at all.
+_SETTLES = 700
 
 _CORE = FeatureSet(
     name="core",
@@ -73,6 +97,7 @@ _CORE = FeatureSet(
             low=0.0,
             high=100.0,
             compute=partial(indicators.relative_strength, days=14),
+            settles=_SETTLES,
         ),
         Feature(
             name="macd_histogram",
@@ -82,6 +107,7 @@ _CORE = FeatureSet(
             low=-inf,
             high=inf,
             compute=partial(indicators.macd_histogram, fast=12, slow=26, signal=9),
+            settles=_SETTLES,
         ),
         Feature(
             name="bollinger_position",
@@ -109,6 +135,7 @@ _CORE = FeatureSet(
             low=0.0,
             high=100.0,
             compute=partial(indicators.average_directional_index, days=14),
+            settles=_SETTLES,
         ),
         Feature(
             name="di_spread_14",
@@ -118,6 +145,7 @@ _CORE = FeatureSet(
             low=-100.0,
             high=100.0,
             compute=partial(indicators.directional_spread, days=14),
+            settles=_SETTLES,
         ),
         Feature(
             name="atr_14_ratio",
@@ -127,6 +155,7 @@ _CORE = FeatureSet(
             low=0.0,
             high=inf,
             compute=partial(indicators.average_true_range, days=14),
+            settles=_SETTLES,
         ),
         Feature(
             name="high_low_range",

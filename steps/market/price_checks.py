@@ -178,7 +178,7 @@ def _check_adjusted(files: Sequence[ParsedFile], problems: Problems) -> None:
 
 
 def _check_zones(rows: _AllRows, problems: Problems) -> None:
-    clash = _clashing_zones(rows.days, rows.offsets)
+    clash = clashing_zones(rows.days, rows.offsets)
     if clash is None:
         return
     first, second = clash
@@ -192,8 +192,8 @@ def _check_zones(rows: _AllRows, problems: Problems) -> None:
     )
 
 
-def _clashing_zones(days: Days, offsets: Offsets) -> tuple[int, int] | None:
-    """Return two rows whose time zones differ, or None.
+def clashing_zones(days: Days, offsets: Offsets) -> tuple[int, int] | None:
+    """Return two rows whose time zones differ, or None; how often a row is there does not matter.
 
     Two offsets at most an hour apart that share no date are one zone: summer and winter time.
     """

@@ -60,7 +60,8 @@ def _missing(column: str, titles: Sequence[str], folded: Sequence[str]) -> str:
         return f"{text} prices are adjusted already" if named else ""
     if named:
         return f"column {column} is missing — rename {named} to {column}"
-    return f"column {column} is missing, the file has {first_of(map(repr, titles))} — add it"
+    there = first_of(map(repr, titles)) or "no columns"
+    return f"column {column} is missing, there are {there} — add it"
 
 
 def _one_title(title: str) -> str:

@@ -65,6 +65,9 @@ class Problems:
         ]
         self.add(file, kind, *lines, count=sum(len(rows) for rows in found.values()))
 
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
     def raise_if_any(self) -> None:
         """Raise `PriceError` with the whole report if anything was noted."""
         if self._lines:

@@ -1,14 +1,16 @@
 """Reads a CSV or Parquet file of prices into Arrow columns of known names, values untouched."""
 
+import codecs
 import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Final
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
@@ -21,6 +23,8 @@ _PARQUET_MAGIC: Final = b"PAR1"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _PANDAS_INDEX: Final = "__index_level_0__"
+_BLOCK: Final = 2**20
+_BATCH_ROWS: Final = 50_000
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,9 @@ class RawFile:
 
 class _NotTextError(ValueError):
     """The bytes are not those of a text file."""
+
+
+_UNREADABLE: Final = (OSError, EOFError, zlib.error, csv.Error, _NotTextError, pa.ArrowException)
 
 
 def file_format(path: Path) -> str:
@@ -80,9 +87,8 @@ def read_raw(path: Path, name: str, problems: Problems) -> RawFile | None:
     except PermissionError:
         problems.add(name, "unreadable file", "access is denied — allow this user to read the file")
         return None
-    except (OSError, EOFError, zlib.error, csv.Error, _NotTextError, pa.ArrowException) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        problems.add(name, "unreadable file", f"the file cannot be read: {reason} — {mend}")
+    except _UNREADABLE as error:
+        problems.add(name, "unreadable file", f"the file cannot be read: {_reason(error)} — {mend}")
         return None
     if raw is not None and raw.rows == 0:
         problems.add(name, "no rows", f"the file has columns but no rows — {mend}")
@@ -90,87 +96,183 @@ def read_raw(path: Path, name: str, problems: Problems) -> RawFile | None:
     return raw
 
 
+def read_batches(path: Path, name: str, problems: Problems) -> Iterator[RawFile]:
+    """Read one file as `read_raw` does, but piece by piece: it may be larger than memory.
+
+    That something is wrong is noted, but not where: rows are counted within their piece. For a
+    report to people, follow with `read_raw`.
+
+    Yields
+    ------
+    RawFile
+        Some of the file's rows, in their order.
+    """
+    rows = 0
+    try:
+        in_batches = _parquet_batches if file_format(path) == "parquet" else _csv_batches
+        for columns in in_batches(path, name, problems):
+            raw = RawFile(name, lambda row: f"row {row + 1} of a piece", columns)
+            rows += raw.rows
+            yield raw
+    except _UNREADABLE as error:
+        problems.add(name, "unreadable file", f"the file cannot be read: {_reason(error)}")
+    if not rows:
+        problems.add(name, "no rows", "the file has no rows")
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 def _read_parquet(path: Path, name: str, problems: Problems) -> RawFile | None:
     with parquet.ParquetFile(path) as file:
-        schema = file.schema_arrow
-        titles = list(schema.names)
-        if _PANDAS_INDEX in titles and pa.types.is_temporal(schema.field(_PANDAS_INDEX).type):
-            # An index without a name, saved by pandas: the dates.
-            titles[titles.index(_PANDAS_INDEX)] = "date"
-        found = find_columns(titles, name, problems)
-        if not found:
+        stored = _stored_titles(file.schema_arrow, name, problems)
+        if not stored:
             return None
-        stored = {column: schema.names[position] for column, position in found.items()}
         table = file.read(columns=list(stored.values()))
     columns = {column: table[title] for column, title in stored.items()}
     return RawFile(name, lambda row: f"row {row + 1}", columns)
 
 
+def _parquet_batches(
+    path: Path, name: str, problems: Problems
+) -> Iterator[dict[str, pa.ChunkedArray]]:
+    # Arrow would otherwise fetch whole columns, and keep what it has fetched.
+    with parquet.ParquetFile(path, buffer_size=_BLOCK, pre_buffer=False) as file:
+        stored = _stored_titles(file.schema_arrow, name, problems)
+        if not stored:
+            return
+        for batch in file.iter_batches(_BATCH_ROWS, columns=list(stored.values())):
+            table = pa.Table.from_batches([batch])
+            yield {column: table[title] for column, title in stored.items()}
+
+
+def _stored_titles(schema: pa.Schema, name: str, problems: Problems) -> dict[str, str]:
+    """Return under which title each column of the prices table is stored."""
+    titles = list(schema.names)
+    if _PANDAS_INDEX in titles and pa.types.is_temporal(schema.field(_PANDAS_INDEX).type):
+        # An index without a name, saved by pandas: the dates.
+        titles[titles.index(_PANDAS_INDEX)] = "date"
+    found = find_columns(titles, name, problems)
+    return {column: schema.names[position] for column, position in found.items()}
+
+
 def _read_csv(path: Path, name: str, problems: Problems) -> RawFile | None:
     data = _text_of(path)
-    if not data.strip():
+    stream = io.BytesIO(data)
+    header = _header(stream)
+    if not header:
         problems.add(name, "empty file", "the file holds blank lines only — write it again")
         return None
-    header, start = _header(data)
     found = find_columns(header, name, problems)
     if not found:
         return None
-    if not data[start:].strip():
+    if not data[stream.tell() :].strip():
         nothing = pa.chunked_array([], type=pa.string())
         return RawFile(name, str, dict.fromkeys(found, nothing))
     skipped: list[str] = []
-
-    def skip(row: arrow_csv.InvalidRow) -> str:
-        skipped.extend([row.text] if row.text.strip() else [])
-        return "skip"
-
-    titles = [str(position) for position in range(len(header))]
     table = arrow_csv.read_csv(
-        pa.BufferReader(pa.py_buffer(data).slice(start)),
-        read_options=arrow_csv.ReadOptions(column_names=titles),
-        parse_options=arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
-        convert_options=arrow_csv.ConvertOptions(
-            include_columns=[titles[position] for position in found.values()],
-            column_types=dict.fromkeys(titles, pa.string()),
-            strings_can_be_null=False,
-        ),
+        pa.BufferReader(pa.py_buffer(data).slice(stream.tell())),
+        **_csv_options(len(header), found, skipped.append),
     )
     lines = _CsvLines(path, width=len(header), rows=table.num_rows)
     if skipped:
         kind = "wrong number of fields"
         problems.add(name, kind, *lines.describe_odd(skipped), count=len(skipped))
-    columns = {column: table[titles[position]] for column, position in found.items()}
+    columns = {column: table[str(position)] for column, position in found.items()}
     return RawFile(name, lines.place, columns) if table.num_rows else None
+
+
+def _csv_batches(path: Path, name: str, problems: Problems) -> Iterator[dict[str, pa.ChunkedArray]]:
+    with _open_text(path) as text:
+        header = _header(text)
+        found = find_columns(header, name, problems) if header else {}
+        if not found:
+            return
+        note = partial(problems.add, name, "wrong number of fields")
+        options = _csv_options(len(header), found, note)
+        with arrow_csv.open_csv(pa.PythonFile(text, "r"), **options) as batches:
+            for batch in batches:
+                table = pa.Table.from_batches([batch])
+                yield {column: table[str(position)] for column, position in found.items()}
+
+
+def _csv_options(
+    width: int, found: Mapping[str, int], skipped: Callable[[str], None]
+) -> dict[str, Any]:
+    """Return how Arrow reads what is under the header; columns are called by their position.
+
+    Rows that are not blank and have more or fewer than `width` fields are left out and given to
+    `skipped`.
+    """
+
+    def skip(row: arrow_csv.InvalidRow) -> str:
+        if row.text.strip():
+            skipped(row.text)
+        return "skip"
+
+    titles = [str(position) for position in range(width)]
+    return {
+        "read_options": arrow_csv.ReadOptions(column_names=titles, block_size=_BLOCK),
+        "parse_options": arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
+        "convert_options": arrow_csv.ConvertOptions(
+            include_columns=[titles[position] for position in found.values()],
+            column_types=dict.fromkeys(titles, pa.string()),
+            strings_can_be_null=False,
+        ),
+    }
 
 
 def _text_of(path: Path) -> bytes:
     """Return the file's text: unzipped, proven UTF-8, without byte order mark."""
-    data = path.read_bytes()
-    if data.startswith(_GZIP_MAGIC):
-        data = gzip.decompress(data)
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise _NotTextError(f"line {line} is not UTF-8 text, save it as UTF-8") from error
-    if b"\0" in data:
-        raise _NotTextError("it holds zero bytes, so it is not UTF-8 text")
-    if b"\n" not in data:
-        data = data.replace(b"\r", b"\n")
-    return data.removeprefix(_BYTE_ORDER_MARK)
+    with _open_text(path) as text:
+        return text.read()
 
 
-def _header(data: bytes) -> tuple[list[str], int]:
-    """Return the titles in the first line that is not blank, and where the next line begins."""
-    consumed: list[int] = []
+@contextmanager
+def _open_text(path: Path) -> Iterator[io.BufferedReader]:
+    """Open the file's text as `_text_of` returns it; reading raises where it is none."""
+    with path.open("rb") as stored:
+        zipped = stored.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        stored.seek(0)
+        stream: Any = gzip.GzipFile(fileobj=stored) if zipped else stored
+        returns_only = not any(b"\n" in block for block in iter(partial(stream.read, _BLOCK), b""))
+        stream.seek(0)
+        marked = stream.read(len(_BYTE_ORDER_MARK)) == _BYTE_ORDER_MARK
+        stream.seek(len(_BYTE_ORDER_MARK) if marked else 0)
+        proven = pa.TransformInputStream(pa.PythonFile(stream, "r"), _prover(returns_only))
+        with io.BufferedReader(proven, _BLOCK) as text:
+            yield text
 
-    def lines() -> Iterator[str]:
-        for line in io.BytesIO(data):
-            consumed.append(len(line))
-            yield line.decode("utf-8")
 
-    titles = next(record for record in csv.reader(lines()) if _is_filled(record))
-    return titles, sum(consumed)
+def _prover(returns_only: bool) -> Callable[[pa.Buffer], bytes]:
+    """Return a function that passes on blocks of text, and raises at what is none.
+
+    Files of old whose lines end in a carriage return alone get line feeds.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    line = 1
+
+    def prove(buffer: pa.Buffer) -> bytes:
+        nonlocal line
+        block: bytes = buffer.to_pybytes()
+        try:
+            decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            line += error.object.count(b"\n", 0, error.start)
+            raise _NotTextError(f"line {line} is not UTF-8 text, save it as UTF-8") from error
+        if b"\0" in block:
+            raise _NotTextError("it holds zero bytes, so it is not UTF-8 text")
+        line += block.count(b"\n")
+        return block.replace(b"\r", b"\n") if returns_only else block
+
+    return prove
+
+
+def _header(text: BinaryIO) -> list[str]:
+    """Return the titles in the first line that is not blank; the next line is what follows."""
+    records = csv.reader(line.decode("utf-8") for line in text)
+    return next((record for record in records if _is_filled(record)), [])
 
 
 def _is_filled(record: Sequence[str]) -> bool:

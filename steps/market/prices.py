@@ -1,15 +1,15 @@
 """Loads daily prices: any number of CSV or Parquet files in, one checked table out."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-from steps.market.price_checks import ParsedFile, check_together, check_values, merge_symbols
+from steps.market.price_checks import check_together, check_values
 from steps.market.price_columns import parse_file
 from steps.market.price_files import SAMPLE, PriceFiles, open_prices
+from steps.market.price_join import join_files
 from steps.market.price_report import PriceError, Problems, counted, first_of
 from steps.market.price_tables import read_raw
 
@@ -22,8 +22,6 @@ __all__ = [
     "open_prices",
     "read_prices",
 ]
-
-_PRICES = ("open", "high", "low", "close")
 
 
 @dataclass(frozen=True)
@@ -101,28 +99,7 @@ def read_prices(files: PriceFiles, *, min_rows: int = 1) -> Prices:
     if parsed:
         check_together(parsed, problems)
     problems.raise_if_any()
-    return _without_short(_to_table(parsed), min_rows)
-
-
-def _to_table(files: Sequence[ParsedFile]) -> pd.DataFrame:
-    """Join the files' rows, adjusted and sorted."""
-    symbols, codes = merge_symbols(files)
-    days = np.concatenate([file.days for file in files])
-    order = np.lexsort((days, codes))
-    numbers = {
-        column: np.concatenate([file.numbers[column] for file in files])[order]
-        for column in files[0].numbers
-    }
-    if "adj_close" in numbers:
-        factor = numbers.pop("adj_close") / numbers["close"]
-        for column in _PRICES:
-            numbers[column] = numbers[column] * factor
-        numbers["volume"] = numbers["volume"] / factor
-    symbol = pd.Series(symbols, dtype="str").take(codes[order]).reset_index(drop=True)
-    columns = ("open", "high", "low", "close", "volume")
-    return pd.DataFrame(
-        {"date": days[order], "symbol": symbol, **{column: numbers[column] for column in columns}}
-    )
+    return _without_short(join_files(parsed), min_rows)
 
 
 def _without_short(table: pd.DataFrame, min_rows: int) -> Prices:

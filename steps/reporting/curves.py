@@ -21,7 +21,9 @@ from steps.reporting.style import (
     GREY,
     LONGEST_NAME,
     ORANGE,
+    as_days,
     label,
+    legend_above,
     name_of,
     new_figure,
     new_panels,
@@ -60,7 +62,7 @@ def equity_figure(daily: pd.DataFrame) -> Figure:
             f"buy and hold {percent(ended['buy_and_hold'])}"
         )
     figure, (above, below) = new_panels("Equity", title, (WIDE, 5.6), heights=[3, 1])
-    days = _days(daily.index)
+    days = as_days(daily.index)
     above.axhline(1, color=GREY, linewidth=1.2)
     held, earned = (growth[name].to_numpy(np.float64) for name in ("buy_and_hold", "strategy"))
     above.plot(days, held, color=ORANGE, linewidth=1.5, label="buy and hold")
@@ -70,7 +72,7 @@ def equity_figure(daily: pd.DataFrame) -> Figure:
     below.fill_between(days, fallen, 0, color=BLUE, alpha=0.25, linewidth=0)
     below.plot(days, fallen, color=BLUE, linewidth=1, label="drawdown")
     below.yaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=" %"))
-    _legend_above(above)
+    legend_above(above)
     label(above, "", "capital, from 1")
     label(below, "", "strategy below its\nhighest level")
     _by_date(below, len(daily))
@@ -97,11 +99,11 @@ def ic_figure(daily_ic: pd.DataFrame) -> Figure:
         title = "No date has an information coefficient"
     figure, axes = new_figure("Information coefficient", title, (WIDE, 4.2))
     axes.axhline(0, color=GREY, linewidth=1.2)
-    days = _days(daily_ic.index)
+    days = as_days(daily_ic.index)
     for column, name, color in (("rank_ic", "rank IC", ORANGE), ("ic", "IC", BLUE)):
         so_far = np.nancumsum(daily_ic[column].to_numpy(np.float64))
         axes.plot(days, so_far, color=color, linewidth=1.8, label=name)
-    _legend_above(axes)
+    legend_above(axes)
     label(axes, "", "sum of the coefficients so far")
     _by_date(axes, len(daily_ic))
     return figure
@@ -126,14 +128,14 @@ def folds_figure(folds: pd.DataFrame) -> Figure:
     )
     figure, axes = new_figure("Folds", title, (WIDE, 4.2))
     axes.axhline(0.5, color=GREY, linestyle="--", linewidth=1.2, label="chance (0.5)")
-    first, last = (_days(known[name]) for name in ("first_date", "last_date"))
+    first, last = (as_days(known[name]) for name in ("first_date", "last_date"))
     auc = known["auc_roc"].to_numpy(np.float64)
     axes.hlines(auc, first, last, color=BLUE, linewidth=2.5, label="AUC of the fold")
     middle = first + (last - first) / 2
     axes.vlines(middle, known["auc_low"], known["auc_high"], color=BLUE, linewidth=1.2)
     for at, value, fold in zip(middle, auc, known["fold"], strict=True):
         axes.annotate(name_of(fold), (at, value), (3, 3), textcoords="offset points", fontsize=8.5)
-    _legend_above(axes)
+    legend_above(axes)
     axes.margins(y=0.12)
     label(axes, "test window; fold by number, interval upright", "AUC")
     _by_date(axes, len(known))
@@ -236,19 +238,10 @@ def contributions_figure(contributions: pd.DataFrame, values: pd.DataFrame) -> F
     axes.tick_params(axis="y", length=0)
     for color, name in ((_HIGH, "high value of the feature"), (_LOW, "low value")):
         axes.plot([], [], marker="o", linestyle="", markersize=5, color=color, label=name)
-    _legend_above(axes)
+    legend_above(axes)
     of = f"; {len(rows):,} of {len(contributions):,} rows" if len(rows) < len(contributions) else ""
     label(axes, f"SHAP value: log-odds added to a rise{of}", "")
     return figure
-
-
-def _legend_above(axes: Axes) -> None:
-    """Name the lines where none of them can pass."""
-    axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
-
-
-def _days(dates: pd.Index | pd.Series) -> NDArray[np.datetime64]:
-    return pd.to_datetime(pd.Series(dates)).to_numpy("datetime64[s]")
 
 
 def _by_date(axes: Axes, n_dates: int) -> None:

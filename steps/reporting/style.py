@@ -1,8 +1,11 @@
 """How every picture looks: colours, frame, title, and a description in words."""
 
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 BLUE, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#8A8A8A", "#222222"
@@ -74,14 +77,33 @@ def new_panels(
     heights : list of int
         The panels' heights, in proportion to one another.
     """
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
-    figure = Figure(figsize=inches, layout=layout, facecolor="white")
-    figure.suptitle(plain(title), fontsize=12.5, fontweight="bold", color=INK, x=0.02, ha="left")
-    figure.set_label(f"{kind}. {title}.")
+    figure = _new(kind, title, inches)
     panels = figure.subplots(len(heights), sharex=True, height_ratios=heights, squeeze=False)
     for axes in panels[:, 0]:
         _style(axes)
     return figure, list(panels[:, 0])
+
+
+def new_grid(
+    kind: str, title: str, inches: tuple[float, float], count: int, columns: int
+) -> tuple[Figure, list[Axes]]:
+    """Open a figure with `count` panels that share no axis, row by row; see `new_panels`."""
+    figure = _new(kind, title, inches)
+    rows = -(-count // columns)
+    panels = figure.subplots(rows, min(count, columns), squeeze=False).ravel()
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    for axes in panels[:count]:
+        _style(axes)
+    return figure, list(panels[:count])
+
+
+def _new(kind: str, title: str, inches: tuple[float, float]) -> Figure:
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
+    figure = Figure(figsize=inches, layout=layout, facecolor="white")
+    figure.suptitle(plain(title), fontsize=12.5, fontweight="bold", color=INK, x=0.02, ha="left")
+    figure.set_label(f"{kind}. {title}.")
+    return figure
 
 
 def _style(axes: Axes) -> None:
@@ -96,3 +118,19 @@ def label(axes: Axes, x: str, y: str) -> None:
     """Name both axes."""
     axes.set_xlabel(x, color=INK, fontsize=10.5)
     axes.set_ylabel(y, color=INK, fontsize=10.5)
+
+
+def legend_above(axes: Axes, columns: int = 2) -> None:
+    """Name the lines where none of them can pass."""
+    axes.legend(
+        frameon=False,
+        ncols=columns,
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        borderaxespad=0.2,
+    )
+
+
+def as_days(dates: pd.Index | pd.Series) -> NDArray[np.datetime64]:
+    """Read dates as an axis takes them."""
+    return pd.to_datetime(pd.Series(dates)).to_numpy("datetime64[s]")

@@ -19,7 +19,7 @@ from mlflow.entities import DatasetInput, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from steps.market.snapshot import manifest_id
-from steps.tracking import model_store
+from steps.tracking import model_store, price_model_store
 from steps.tracking.metric_buffer import MetricBuffer
 from steps.tracking.settings import load_settings, redact
 from steps.tracking.stores import (
@@ -346,6 +346,33 @@ class MLflowLogger:
         with use_tracking_uri(self._store):
             uri = model_store.save_model(
                 model, run_id=self.run_id, name=name, model_type=model_type, **details
+            )
+        self.set_tags(model_uri=uri)
+        return uri
+
+    def log_price_model(
+        self, data: Path, code: Path, *, model_path: str = "model", **details: Any
+    ) -> str:
+        """Store a model that takes prices, with the code that makes features of them.
+
+        Parameters
+        ----------
+        data, code : Path
+            What the model is made of, and the package it carries.
+        model_path : str
+            The model's name.
+        **details
+            See :func:`steps.tracking.price_model_store.save_price_model`.
+
+        Returns
+        -------
+        str
+            The model URI.
+        """
+        self.flush()
+        with use_tracking_uri(self._store):
+            uri = price_model_store.save_price_model(
+                data, code, run_id=self.run_id, name=model_path, **details
             )
         self.set_tags(model_uri=uri)
         return uri

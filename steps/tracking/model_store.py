@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
+from steps.tracking.native_models import SKOPS_TRUSTED, read_native
+from steps.tracking.price_model_store import is_price_model
+from steps.tracking.requirements import pinned
 from steps.tracking.stores import TrackingError, first_line
-
-SKOPS_TRUSTED: Final = (
-    "sklearn.tree._tree.Tree",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-)
-"""What scikit-learn's tree models need beyond the types skops trusts by itself."""
-
-_REQUIREMENTS: Final = {
-    "xgboost": ("mlflow", "xgboost", "scikit-learn", "numpy", "pandas"),
-    "sklearn": ("mlflow", "scikit-learn", "skops", "numpy", "pandas"),
-}
 
 
 def save_model(
@@ -52,7 +43,7 @@ def save_model(
     TypeError
         If the model is of neither library, holds parts of another, or contradicts `model_type`.
     """
-    flavor = _flavor_of(model)
+    flavor = flavor_of(model)
     if (model_type == "xgboost") != (flavor == "xgboost") and model_type is not None:
         raise TypeError(
             f"model_type is {model_type!r}, but the model is a {type(model).__module__}."
@@ -98,12 +89,14 @@ def save_model(
     return str(stored.model_uri)
 
 
-def pinned(flavor: str) -> list[str]:
-    """Return the requirements of a model's library at the versions installed here."""
-    return [f"{package}=={version(package)}" for package in _REQUIREMENTS[flavor]]
+def flavor_of(model: Any) -> str:
+    """Return the library a model is of: ``xgboost`` or ``sklearn``.
 
-
-def _flavor_of(model: Any) -> str:
+    Raises
+    ------
+    TypeError
+        If it is of neither.
+    """
     bases = {base.__module__.split(".")[0] for base in type(model).__mro__}
     for flavor in ("xgboost", "sklearn"):  # an XGBClassifier is of both: the native one first
         if flavor in bases:
@@ -132,7 +125,9 @@ def load_model(uri: str) -> tuple[Any, Mapping[str, Any]]:
     try:
         folder = Path(download_artifacts(artifact_uri=uri))
         description = Model.load(str(folder))
-        if "xgboost" in description.flavors:
+        if is_price_model(description):
+            model = read_native(folder / description.flavors["python_function"]["data"])
+        elif "xgboost" in description.flavors:
             import mlflow.xgboost
 
             _check_xgboost(description.flavors["xgboost"])

@@ -199,6 +199,34 @@ def find_judged_run(client: mlflow.MlflowClient, experiment_id: str, run_id: str
     return run
 
 
+def find_evaluation(
+    client: mlflow.MlflowClient, train_run_id: str, snapshot_id: str
+) -> StepRun | None:
+    """Return the newest finished evaluation of a training run on a snapshot.
+
+    Parameters
+    ----------
+    client : MlflowClient
+    train_run_id : str
+    snapshot_id : str
+        Of the features it was judged on.
+
+    Returns
+    -------
+    StepRun or None
+        Of any experiment: a model may be evaluated elsewhere than it was trained.
+    """
+    runs = client.search_runs(
+        [experiment.experiment_id for experiment in client.search_experiments()],
+        f"tags.`{STEP_TAG}` = 'evaluate' AND attributes.status = 'FINISHED' "
+        f"AND tags.train_run_id = '{train_run_id}' AND tags.{SNAPSHOT_TAG} = '{snapshot_id}'",
+        run_view_type=ViewType.ACTIVE_ONLY,
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
+    )
+    return _step_run(runs[0]) if runs else None
+
+
 def read_run(client: mlflow.MlflowClient, run_id: str) -> StepRun:
     """Return what is recorded of a run.
 

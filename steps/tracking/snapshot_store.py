@@ -36,6 +36,7 @@ _FOLDER: Final = "snapshot"
 _TABLE: Final = "features.parquet"
 _MANIFEST: Final = "manifest.json"
 _PROVENANCE: Final = "provenance.json"
+_CODE: Final = "code"
 
 
 class SnapshotNotFoundError(TrackingError):
@@ -56,6 +57,7 @@ def save_snapshot(
     snapshot: FeatureSnapshot,
     provenance: Mapping[str, Any],
     feature_key: str,
+    code: Mapping[str, str] | None = None,
 ) -> StoredSnapshot:
     """Store a snapshot with the featurize run that made it.
 
@@ -71,11 +73,17 @@ def save_snapshot(
         How it was made: prices, code, versions. Recorded beside the manifest, not part of the ID.
     feature_key : str
         Equal for equal inputs, code and versions. See :func:`find_by_key`.
+    code : mapping of str to str, optional
+        Names and contents of the files it was made with, for models to carry. Without it, models
+        that learn from the snapshot take features, not prices.
     """
     with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
         pq.write_table(to_arrow(snapshot.table), f"{folder}/{_TABLE}", compression="zstd")
         for name, content in ((_MANIFEST, snapshot.manifest), (_PROVENANCE, dict(provenance))):
             Path(folder, name).write_text(json.dumps(content, indent=2) + "\n")
+        Path(folder, _CODE).mkdir()
+        for name, source in (code or {}).items():
+            Path(folder, _CODE, name).write_bytes(source.encode())
         logger.log_artifacts(folder, _FOLDER)
     logger.set_tags(**{SNAPSHOT_TAG: snapshot.snapshot_id, KEY_TAG: feature_key})
     return _stored(logger.client.get_run(logger.run_id))
@@ -189,6 +197,18 @@ def load_provenance(stored: StoredSnapshot) -> dict[str, Any]:
             artifact_uri=f"{stored.artifact_uri}/{_PROVENANCE}", dst_path=folder
         )
         return dict(json.loads(Path(path).read_text()))
+
+
+def load_code(stored: StoredSnapshot) -> dict[str, str]:
+    """Return the code a snapshot was made with, by file name; of older snapshots, none."""
+    with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
+        try:
+            path = download_artifacts(
+                artifact_uri=f"{stored.artifact_uri}/{_CODE}", dst_path=folder
+            )
+        except (MlflowException, OSError):
+            return {}
+        return {file.name: file.read_bytes().decode() for file in Path(path).glob("*.py")}
 
 
 def from_arrow(table: pa.Table) -> pd.DataFrame:

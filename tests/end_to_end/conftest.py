@@ -1,15 +1,17 @@
 """The project in a repository of its own, and folders from which somebody runs it."""
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import filelock
 import mlflow
 import pytest
 from mlflow.entities import Run
 from mlflow.exceptions import ExecutionException
 
-from end_to_end.recipe import Recorded, copy_project, environment, git, place_database, told
+from end_to_end.recipe import Recorded, copy_project, environment, git, place_database, run, told
 from end_to_end.servers import git_server, serve
 
 
@@ -50,6 +52,38 @@ def new_folder(
 ) -> Callable[[], Path]:
     """Return a function that makes folders with an empty database in them."""
     return lambda: place_database(migrated_database, tmp_path_factory.mktemp("caller"))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A folder in which the whole recipe has run once."""
+
+    folder: Path
+    recorded: Recorded
+    featurize: Run
+    train: Run
+    evaluate: Run
+
+
+@pytest.fixture(scope="session")
+def trained(project: Path, migrated_database: Path) -> Trained:
+    """Return the folder that all workers share. Later runs may come in, these are its first."""
+    folder = migrated_database.parents[1] / "trained"
+    with filelock.FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            folder.mkdir()
+            done = run(
+                *(sys.executable, "-m", "steps.pipeline"),
+                # Trees enough that rows differ in what is forecast for them.
+                *("--n_estimators=40", "--early_stopping_rounds=0", "--n_resamples=100"),
+                cwd=place_database(migrated_database, folder),
+                PYTHONPATH=str(project),
+                MLFLOW_EXPERIMENT_NAME="Default",  # where `mlflow run` puts its runs
+            )
+            assert done.returncode == 0, done.stderr
+    recorded = Recorded(folder)
+    steps = (recorded.steps(step)[0] for step in ("featurize", "train", "evaluate"))
+    return Trained(folder, recorded, *steps)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
@@ -14,40 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from mlflow.entities import Run
 
-from end_to_end.conftest import Launched
-from end_to_end.recipe import Recorded, mlflow_run, run, told
+from end_to_end.conftest import Launched, Trained
+from end_to_end.recipe import mlflow_run, run, told
 from steps.market.prices import SAMPLE, load_prices
 from steps.tracking.snapshot_store import find_by_key
 
 pytestmark = pytest.mark.slow
 
 COMMAND_LINE = ("--env-manager", "local")
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A folder in which the whole recipe has run once."""
-
-    folder: Path
-    recorded: Recorded
-    featurize: Run
-    train: Run
-
-
-@pytest.fixture(scope="module")
-def trained(project: Path, new_folder: Callable[[], Path]) -> Trained:
-    folder = new_folder()
-    done = run(
-        *(sys.executable, "-m", "steps.pipeline", "--n_estimators=5"),
-        cwd=folder,
-        PYTHONPATH=str(project),
-        MLFLOW_EXPERIMENT_NAME="Default",  # where `mlflow run` puts its runs
-    )
-    assert done.returncode == 0, done.stderr
-    recorded = Recorded(folder)
-    return Trained(folder, recorded, recorded.steps("featurize")[0], recorded.steps("train")[0])
 
 
 def assert_refused(done: Launched, step: str, *words: str) -> None:

@@ -19,8 +19,8 @@ from steps.learning.models import (
     build_classifier,
     feature_importance,
     fit_classifier,
-    predict_proba_up,
 )
+from steps.learning.proba import predict_proba_up
 
 NAMES = ["signal", "echo", "noise_a", "noise_b"]
 SETTINGS = {

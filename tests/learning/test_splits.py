@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steps.learning import splits
-from steps.learning.splits import check_no_leak, purged_split
+from steps.learning.splits import check_no_leak, purged_split, window_rows
 
 
 def feature_table(calendars: dict[str, list[str]], horizon: int) -> pd.DataFrame:
@@ -263,3 +263,16 @@ def test_a_leak_is_refused_however_it_came_about(earlier: list[int], fault: str)
         check_no_leak(dates, known, np.array(earlier), later, embargo=0)
     with pytest.raises(RuntimeError, match="row 7"):
         check_no_leak(dates, known, np.arange(8), later, embargo=1)
+
+
+def test_a_window_is_found_again_by_its_description() -> None:
+    table = feature_table({"A": january(*range(1, 17)), "B": january(2, 4, 11, 16)}, horizon=1)
+    table["direction"] = pd.Series(1, table.index, "Int8").mask(table["label_known_at"].isna())
+    split = split_of(table, embargo=0)
+    described = json.loads(json.dumps(split.describe(table["symbol"])))
+    for name in ("train", "validation", "test"):
+        assert np.flatnonzero(window_rows(table, described[name])).tolist() == (
+            getattr(split, name).tolist()
+        )
+    with pytest.raises(ValueError, match="lies in the model's window from 2024-01-13 to 2024-01-1"):
+        window_rows(table[table["date"] < "2024-01-12"], described["test"])

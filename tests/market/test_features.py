@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -556,6 +557,126 @@ def test_odd_but_valid_prices_give_finite_values_in_range(seed, start, segments)
             assert values.min() >= np.float32(feature.low), feature.name
             assert values.max() <= np.float32(feature.high), feature.name
             assert not np.signbit(values[values == 0.0]).any(), feature.name
+
+
+# --- Where the history starts ---
+
+WINDOWS = [feature for feature in CORE.features if feature.settles is None]
+RECURSIVE = [feature for feature in CORE.features if feature.settles is not None]
+
+
+def stored(prices, features=CORE.features):
+    """Values by name, one per row, as the bits of what a table stores; 0 before the first."""
+    (bars,) = bars_by_symbol(prices, min_rows=1)
+    bits = {}
+    for feature in features:
+        values = feature.compute(bars).astype(np.float32) + np.float32(0.0)
+        values[: feature.lookback] = 0.0
+        bits[feature.name] = values.view(np.int32)
+    return bits
+
+
+def with_jumps(seed, rows):
+    """A random walk that now and then halves, doubles or falls by a third overnight."""
+    rng = np.random.default_rng(seed)
+    jumps = rng.choice([0.5, 0.7, 1.5, 2.0], rows)
+    factor = np.cumprod(np.where(rng.random(rows) < 0.01, jumps, 1.0))
+    prices = random_prices(seed, rows)
+    prices[["open", "high", "low", "close"]] *= factor[:, None]
+    return prices
+
+
+def after_another_level(prices, rows, level):
+    """The same prices, but for the first rows, which lie at another level altogether."""
+    changed = prices.copy()
+    changed.loc[: rows - 1, ["open", "high", "low", "close"]] *= level
+    changed.loc[: rows - 1, "volume"] *= 1e6
+    return changed
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.none() | st.integers(0, 2**32),
+    dropped=st.integers(1, 80),
+    level=st.sampled_from([1.0, 1e3, 1e-3, 1e9]),
+)
+def test_window_is_the_same_bits_after_any_history(seed, dropped, level):
+    prices = real_prices(rows=120) if seed is None else with_jumps(seed, 120)
+    whole = stored(after_another_level(prices, dropped, level), WINDOWS)
+    short = stored(prices[dropped:], WINDOWS)
+    for feature in WINDOWS:
+        first = feature.lookback
+        assert (short[feature.name][first:] == whole[feature.name][dropped + first :]).all(), (
+            feature.name
+        )
+
+
+def differing(prices, ends, rows):
+    """Names of the features whose value on the last of just `rows` rows is another one."""
+    whole = stored(prices)
+    differ = []
+    for end in ends:
+        short = stored(prices[end - rows : end])
+        differ.append({name for name in CORE.names if short[name][-1] != whole[name][end - 1]})
+    return differ
+
+
+@pytest.mark.parametrize("symbol", ["AAPL", "GOOG"])
+def test_settled_row_of_real_prices_is_the_same_bits_as_with_all_history(symbol):
+    prices = real_prices(symbol, rows=None)
+    ends = range(CORE.settled_rows + 1, len(prices) + 1, 61)
+    assert differing(prices, ends, CORE.settled_rows) == [set()] * len(ends)
+
+
+def test_far_fewer_rows_do_not_settle_a_recursive_feature():
+    ends = range(500, 1000, 23)
+    expected = {feature.name for feature in RECURSIVE}
+    assert differing(real_prices(rows=1000), ends, 60) == [expected] * len(ends)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    before=st.integers(1, 100),
+    level=st.sampled_from([1.0, 1e3, 1e-3]),
+)
+def test_settled_row_is_the_same_bits_after_an_absurd_history(seed, before, level):
+    rows = before + CORE.settled_rows
+    prices = after_another_level(with_jumps(seed, rows), before, level)
+    assert differing(prices, [rows], CORE.settled_rows) == [set()]
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).eps > 2e-19, reason="no float wider than 64 bits here")
+@pytest.mark.parametrize("feature", RECURSIVE, ids=lambda feature: feature.name)
+def test_what_is_left_of_the_start_is_less_than_half_the_last_bit_of_a_float64(feature):
+    settled, before = CORE.settled_rows, 40
+    prices = after_another_level(random_prices(3, before + settled), before, 1e3)
+    whole = {name: prices[name].to_numpy(np.longdouble) for name in ("high", "low", "close")}
+    short = {name: column[before:] for name, column in whole.items()}
+
+    def left(row):
+        expected = TEXTBOOK[feature.name](whole, before + row)
+        return abs(TEXTBOOK[feature.name](short, row) / expected - 1)
+
+    assert left(settled - 1) < 2.0**-53
+    assert left(400) > 2.0**-53
+
+
+def test_price_that_stands_still_forgets_nothing():
+    prices = then_flat(2 * CORE.settled_rows)
+    (differ,) = differing(prices, [len(prices)], len(prices) - 20)
+    assert {"rsi_14", "adx_14", "di_spread_14"} <= differ
+
+
+def test_set_settles_with_its_slowest_feature():
+    def settled_rows(*features):
+        return FeatureSet(name="some", version="1", features=features).settled_rows
+
+    assert CORE.settled_rows == 701
+    assert settled_rows(BY_NAME["month"], BY_NAME["volatility_20"]) == 21
+    assert settled_rows(BY_NAME["volatility_20"], replace(BY_NAME["month"], settles=30)) == 31
+    assert settled_rows(replace(BY_NAME["volatility_20"], settles=3)) == 21
+    assert settled_rows() == 1
 
 
 # --- The same bits on every CPU ---

@@ -695,9 +695,9 @@ def test_file_gone_between_finding_and_reading(tmp_path):
     [
         ("date,ticker,open,high,low,close,volume", "symbol is missing — rename 'ticker' to symbol"),
         ("Timestamp,symbol,open,high,low,close,volume", "rename 'Timestamp' to date"),
-        (",symbol,open,high,low,close,volume", "column date is missing, the file has ''"),
+        (",symbol,open,high,low,close,volume", "column date is missing, there are ''"),
         ("date,symbol,open,high,low,close,volumes", "rename 'volumes' to volume"),
-        ("date,symbol,open,high,low,close,x", "column volume is missing, the file has 'date'"),
+        ("date,symbol,open,high,low,close,x", "column volume is missing, there are 'date'"),
         ("date,symbol,Open,open ,high,low,close,volume", "column open is there 2 times"),
         (f"{HEADER},Adjusted Close", "'Adjusted Close' looks like adj_close"),
         ("date;symbol;open;high;low;close;volume", "commas instead of ';'"),

@@ -12,6 +12,7 @@ from steps.tracking.project import (
     STEP_TAG,
     NotRecordedError,
     StepFailedError,
+    find_evaluation,
     find_step_run,
     launch_step,
     read_run,
@@ -72,6 +73,30 @@ def test_the_latest_finished_run_of_a_step(database: Path) -> None:
     for unknown in ("0" * 32, "newest", "a'b"):
         with pytest.raises(NotRecordedError, match=f'no run {unknown!r}|no run "{unknown}"'):
             find_step_run(client, here, "train", unknown)
+
+
+def test_the_newest_evaluation_of_a_training_run_wherever_it_is(database: Path) -> None:
+    def evaluate(experiment: str, train_run_id: str, snapshot_id: str, step: str) -> MLflowLogger:
+        tags = {STEP_TAG: step, "train_run_id": train_run_id, "feature_snapshot_id": snapshot_id}
+        with MLflowLogger(experiment, tags=tags) as logger:
+            return logger
+
+    first = evaluate("steps", "t1", "abc", "evaluate")
+    client = first.client
+    assert find_evaluation(client, "t2", "abc") is None
+    second = evaluate("elsewhere", "t1", "abc", "evaluate")
+    evaluate("steps", "t1", "def", "evaluate")
+    evaluate("steps", "t2", "abc", "evaluate")
+    evaluate("steps", "t1", "abc", "monitor")
+    with pytest.raises(RuntimeError), MLflowLogger("steps", tags=second.tags):
+        raise RuntimeError
+    found = find_evaluation(client, "t1", "abc")
+    assert found is not None
+    assert found.run_id == second.run_id
+    client.delete_run(second.run_id)
+    found = find_evaluation(client, "t1", "abc")
+    assert found is not None
+    assert found.run_id == first.run_id
 
 
 def test_a_store_that_does_not_answer_is_not_taken_for_a_missing_run(

@@ -1,1 +1,1 @@
-"""The sections of an evaluation's report, by what they tell of."""
+"""The sections of the reports, by what they tell of."""

@@ -16,19 +16,7 @@ from steps.reporting.figures import (
 )
 from steps.reporting.findings import EvaluationFindings
 from steps.reporting.page import Block, Facts, Picture, Section, Table, Text, write_value
-from steps.reporting.sections.wording import ends, in_words, interval_name
-
-# Score: what it is called, how it is written, what it says.
-_SCORES: Final = {
-    "accuracy": ("Accuracy", ".3f", "share of calls that came true"),
-    "precision": ("Precision", ".3f", "share of the calls up that came up"),
-    "recall": ("Recall", ".3f", "share of the ups that were called"),
-    "f1": ("F1", ".3f", "harmonic mean of precision and recall"),
-    "auc_roc": ("AUC", ".3f", "chance that an up was given more than a down; 0.5 is a coin"),
-    "log_loss": ("Log-loss", ".4f", "in nats, lower is better; 0.6931 says one half to all"),
-    "brier_score": ("Brier score", ".4f", "mean squared error, lower is better"),
-    "log_loss_gain": ("Log-loss gain", "+.5f", "base rate's log-loss less the model's"),
-}
+from steps.reporting.sections.wording import SCORES, ends, in_words, interval_name
 
 
 def scores_section(findings: EvaluationFindings) -> Section:
@@ -37,7 +25,7 @@ def scores_section(findings: EvaluationFindings) -> Section:
     baselines = {in_words(name, capital=False): each for name, each in findings.baselines.items()}
     rows = []
     for score, estimate in findings.scores.items():
-        name, spec, meaning = _SCORES.get(score, (in_words(score), ".4f", ""))
+        name, spec, meaning = SCORES.get(score, (in_words(score), ".4f", ""))
         rows.append(
             {
                 "score": name,

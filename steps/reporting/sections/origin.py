@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from steps.reporting.findings import EvaluationFindings
 from steps.reporting.page import Block, Code, Facts, Section, Table, Text, write_value
@@ -11,6 +11,22 @@ from steps.reporting.sections.wording import in_words
 from steps.reporting.style import NOT_KNOWN
 
 _MOST_NAMES: Final = 30
+
+
+class Traced(Protocol):
+    """Findings that say where they come from, of an evaluation or another step."""
+
+    @property
+    def lineage(self) -> Mapping[str, str]:
+        """Snapshot ID, commit, run IDs, model."""
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """How it was done."""
+
+    @property
+    def reproduce(self) -> Sequence[str]:
+        """Commands, one after the other."""
 
 
 def data_section(findings: EvaluationFindings) -> Section:
@@ -66,7 +82,7 @@ def _listed(names: Sequence[object]) -> str:
     return f"{len(names):,}: {shown}{rest}" if names else NOT_KNOWN
 
 
-def lineage_section(findings: EvaluationFindings) -> Section:
+def lineage_section(findings: Traced) -> Section:
     """Name the runs, the commit, the model and the parameters."""
     lineage = {in_words(name): value for name, value in findings.lineage.items()}
     params = {name: _exactly(value) for name, value in findings.params.items()}
@@ -83,12 +99,15 @@ def _exactly(value: object) -> str:
     return str(value) if known and isinstance(value, float) else write_value(value)
 
 
-def reproduce_section(findings: EvaluationFindings) -> Section:
+def reproduce_section(
+    findings: Traced,
+    note: str = "The same snapshot and parameters give the same predictions, bit for bit.",
+) -> Section:
     """Give the commands that do it again."""
     if not findings.reproduce:
         return Section("How to reproduce", [Text("No command was recorded.")])
     return Section(
         "How to reproduce",
         [Code("\n".join(findings.reproduce))],
-        "The same snapshot and parameters give the same predictions, bit for bit.",
+        note,
     )

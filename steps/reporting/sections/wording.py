@@ -21,6 +21,18 @@ _ACRONYMS: Final = {
     "sha256": "SHA-256",
 }
 
+# Score: what it is called, how it is written, what it says.
+SCORES: Final = {
+    "accuracy": ("Accuracy", ".3f", "share of calls that came true"),
+    "precision": ("Precision", ".3f", "share of the calls up that came up"),
+    "recall": ("Recall", ".3f", "share of the ups that were called"),
+    "f1": ("F1", ".3f", "harmonic mean of precision and recall"),
+    "auc_roc": ("AUC", ".3f", "chance that an up was given more than a down; 0.5 is a coin"),
+    "log_loss": ("Log-loss", ".4f", "in nats, lower is better; 0.6931 says one half to all"),
+    "brier_score": ("Brier score", ".4f", "mean squared error, lower is better"),
+    "log_loss_gain": ("Log-loss gain", "+.5f", "base rate's log-loss less the model's"),
+}
+
 
 def in_words(name: str, *, capital: bool = True) -> str:
     """Write the name of a score, parameter or column as words.
@@ -47,3 +59,25 @@ def ends(estimate: Estimate, spec: str) -> str:
     if np.isnan(estimate.low):
         return NOT_KNOWN
     return f"{write_value(estimate.low, spec)} to {write_value(estimate.high, spec)}"
+
+
+def write_p(p_value: float) -> str:
+    """Write a p-value as people do.
+
+    Examples
+    --------
+    >>> write_p(0.04312), write_p(0.0002), write_p(1.0)
+    ('0.043', '<0.001', '1.000')
+    """
+    return "<0.001" if p_value < 0.001 else write_value(p_value, ".3f")
+
+
+def counted(count: int, noun: str) -> str:
+    """Write how many there are of a thing.
+
+    Examples
+    --------
+    >>> counted(1, "row"), counted(1200, "row")
+    ('1 row', '1,200 rows')
+    """
+    return f"{count:,} {noun}{'s' if count != 1 else ''}"

@@ -1,0 +1,1 @@
+"""A trained model and what it takes to ask it about prices, wherever it runs."""

@@ -1,0 +1,95 @@
+"""Packs a model with what it takes to ask it about prices."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from steps.market.build import hash_code
+from steps.market.features import get_feature_set
+from steps.market.prices import SAMPLE, load_prices
+from steps.market.snapshot import FeatureSnapshot, SnapshotError
+from steps.serving.carried_code import carry
+from steps.serving.forecast import Learned
+from steps.serving.price_model import PARAMS, PriceModel
+from steps.tracking.mlflow_logger import MLflowLogger
+from steps.tracking.requirements import pinned
+from steps.tracking.snapshot_store import StoredSnapshot, load_code, load_provenance
+
+_EXAMPLE_SYMBOLS = ("AAPL", "MSFT")
+
+
+def log_price_model(
+    model: Any,
+    snapshot: FeatureSnapshot,
+    stored: StoredSnapshot,
+    metadata: Mapping[str, Any],
+    logger: MLflowLogger,
+) -> str | None:
+    """Store a model that takes prices, with the very code its snapshot was made with.
+
+    Parameters
+    ----------
+    model : xgboost.Booster or scikit-learn classifier
+    snapshot : FeatureSnapshot
+        What it learned from.
+    stored : StoredSnapshot
+    metadata : mapping
+        Goes with the model; has ``best_threshold`` and ``model_type``.
+    logger : MLflowLogger
+
+    Returns
+    -------
+    str or None
+        The model URI; None where the snapshot came without its code, as those of earlier versions.
+
+    Raises
+    ------
+    SnapshotError
+        If the code with the snapshot is not what it was made with.
+    """
+    code = load_code(stored)
+    if not code:
+        return None
+    expected = load_provenance(stored)["code_sha256"]
+    if hash_code(code) != expected:
+        raise SnapshotError(
+            f"the code stored with snapshot {stored.snapshot_id} hashes to {hash_code(code)}, it "
+            f"was made with {expected}: it was changed after it was written; run featurize again"
+        )
+    manifest = snapshot.manifest
+    learned = Learned(
+        feature_snapshot_id=stored.snapshot_id,
+        feature_set=manifest["feature_set"],
+        feature_set_version=manifest["version"],
+        feature_names=tuple(snapshot.feature_names),
+        symbols=tuple(manifest["symbols"]),
+        horizon=snapshot.horizon,
+        best_threshold=metadata["best_threshold"],
+        model_type=metadata["model_type"],
+    )
+    with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
+        data = Path(folder, "data")
+        data.mkdir()
+        PriceModel(model, learned).save(data)
+        return logger.log_price_model(
+            data,
+            carry("serving/price_model.py", code).write(Path(folder)),
+            pip_requirements=pinned(
+                "xgboost" if learned.model_type == "xgboost" else "sklearn", takes_prices=True
+            ),
+            params=PARAMS,
+            input_example=example_prices(get_feature_set(learned.feature_set).min_rows),
+            metadata=metadata,
+        )
+
+
+def example_prices(rows: int) -> pd.DataFrame:
+    """Return the newest prices of two symbols of the sample, as one would send them."""
+    table = load_prices(SAMPLE).table
+    some = table[table["symbol"].isin(_EXAMPLE_SYMBOLS)].groupby("symbol").tail(rows)
+    return some.assign(date=some["date"].dt.strftime("%Y-%m-%d")).reset_index(drop=True)
