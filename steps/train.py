@@ -107,24 +107,43 @@ def train(params: TrainParams, logger: MLflowLogger) -> str:
         dict(zip(importance["feature"], importance["importance"], strict=True)),
         "feature_importance.json",
     )
+    model_uri = log_models(fitted, snapshot, stored, threshold, logger)
+    say(_summary(params, split))
+    return model_uri
+
+
+def log_models(
+    fitted: FittedModel,
+    snapshot: FeatureSnapshot,
+    stored: StoredSnapshot,
+    threshold: float,
+    logger: MLflowLogger,
+) -> str:
+    """Store a model twice: as it is, for features, and with what it takes to ask it about prices.
+
+    Returns
+    -------
+    str
+        The URI of the one that takes prices. Of a snapshot from before featurize stored its code
+        there is none, and it is the plain one's.
+    """
     metadata = {
         "feature_snapshot_id": stored.snapshot_id,
         "feature_set": snapshot.manifest["feature_set"],
         "feature_set_version": snapshot.manifest["version"],
         "horizon": snapshot.horizon,
         "best_threshold": threshold,
-        "model_type": params.model_type,
+        "model_type": fitted.model_type,
     }
     feature_model_uri = logger.log_model(
         fitted.model,
         model_path="feature_model",
-        model_type=params.model_type,
-        input_example=snapshot.features.iloc[split.train[:5]],
+        model_type=fitted.model_type,
+        input_example=snapshot.features.head(),
         metadata=metadata,
     )
     logger.set_tags(feature_model_uri=feature_model_uri)
     model_uri = log_price_model(fitted.model, snapshot, stored, metadata, logger)
-    say(_summary(params, split))
     if model_uri is None:
         say(
             "the model takes features only: its snapshot came without the code that made it; run "

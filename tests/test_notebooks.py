@@ -76,6 +76,7 @@ def test_there_is_one_for_every_step():
         "02_train",
         "03_evaluate",
         "04_walk_forward",
+        "05_predict",
     ]
 
 

@@ -97,19 +97,20 @@ def drift_table(
     Notes
     -----
     Distances are read at 100 quantiles of the pooled values, so a million rows take no longer to
-    permute than a thousand. In up to 100 pooled rows nothing is missed; in more, the distance is
-    too small by a share of rows that is below a hundredth of the pooled ones.
+    permute than a thousand. Of up to 100 pooled rows they are exact; of more, too small by at most
+    0.01.
 
     A new window is one run of neighbouring blocks, which are still more alike than blocks from
     anywhere. How many times farther runs of the reference stray from the rest of it than as many
     blocks from anywhere do, on average, is known; the permuted distances are multiplied by that
     ratio if it is above 1. It takes none more than half the way to 1, so that values unlike all
-    before are told from chance.
+    before are told from chance. Memory that is long beside the reference itself, such as years of
+    calm, is not made up for.
 
     The smallest p-value is 1 / (n_resamples + 1), and with the fewest blocks that are allowed, 3
     and 16, it is 2/969, for as many permutations are there, and the lowest blocks may lie as far
     out as the highest. Both are significant among 24 features at alpha = 0.05. More features need
-    more dates: 48 features need 19 blocks of the reference.
+    more dates: 48 features need 21 blocks of the reference.
 
     References
     ----------

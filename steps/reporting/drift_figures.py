@@ -155,7 +155,7 @@ def distributions_figure(
         axes.set_title(f"{name}{moved}", loc="left", fontsize=10, color=INK)
         label(axes, "", "share of rows" if place % COLUMNS == 0 else "")
     figure.legend(
-        *panels[0].get_legend_handles_labels(), frameon=False, ncols=2, loc="outside upper left"
+        *panels[0].get_legend_handles_labels(), frameon=False, ncols=2, loc="outside lower left"
     )
     return figure
 

@@ -66,7 +66,7 @@ def test_distances_of_many_rows_miss_little() -> None:
         then, now = noise(seed, 3000, 400)
         now["f0"] += 0.1 * seed
         exact = ks_2samp(then["f0"], now["f0"]).statistic
-        assert exact - 0.02 < drift_table(then, now, ["f0"]).loc[0, "ks"] <= exact + 1e-12
+        assert exact - 0.01 - 1e-12 < drift_table(then, now, ["f0"]).loc[0, "ks"] <= exact + 1e-12
 
 
 def by_hand(then: np.ndarray, now: np.ndarray, then_block: list[int], now_block: list[int]) -> list:
@@ -105,7 +105,7 @@ def test_every_permutation_by_hand(trend: float) -> None:
     # 33 reference dates and 7 new ones in blocks of two, one date of either left over; the dates
     # with an even number have two rows. All 969 permutations and 560 picks are gone through.
     random = np.random.default_rng(3)
-    dates = np.sort(np.concatenate([np.arange(25), np.arange(0, 40, 2)]))
+    dates = np.sort(np.concatenate([np.arange(40), np.arange(0, 40, 2)]))
     rows = pd.DataFrame({"date": dates, "f0": random.normal(size=60) + trend * dates})
     rows.loc[dates >= 33, "f0"] += 0.5
     then, now = rows[dates < 33], rows[dates >= 33]
@@ -253,10 +253,18 @@ def test_a_moved_mean_and_a_doubled_spread_are_found() -> None:
         assert drift_table(then, now, names_of(then))["drifted"].tolist() == [False, True, True]
 
 
+def test_values_unlike_all_before_are_found_however_long_the_memory() -> None:
+    rows = table(lasting(6, 463, 2, symbols=5, phi=0.98), symbols=5)
+    then, now = rows[rows["date"] < 400], rows[rows["date"] >= 400]
+    assert not drift_table(then, now, ["f0", "f1"])["drifted"].any()
+    found = drift_table(then, now.assign(f1=now["f1"] + 50), ["f0", "f1"])
+    assert found["drifted"].tolist() == [False, True]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("phi", "n_new"), [(0.0, 63), (0.95, 63), (0.95, 200)])
 def test_tables_without_drift_raise_few_alarms(phi: float, n_new: int) -> None:
-    # As many as five of a hundred tables may, and chance may double that in 25 tables.
+    # One table in twenty may; by chance that can be four of 25, and hardly ever more.
     alarms, naive = 0, 0
     for seed in range(25):
         rows = table(lasting(seed, 1200 + n_new, 10, symbols=5, phi=phi), symbols=5)
