@@ -23,7 +23,7 @@ help:  ## List these tasks
 		'  make run P="learning_rate=0.1 max_depth=3"    parameters' \
 		'  make run ENTRY=train                          one step' \
 		'  make test ARGS="-k snapshot"                  arguments for pytest' \
-		'  make ui PORT=5001                             another port' \
+		'  make ui PORT=5002                             another port' \
 		'  make serve MODEL=models:/stock_direction/3    another model' \
 		'  make lock UPGRADE=1                           the newest versions allowed' \
 		'  make PYTHON=python3.12 test                   another Python for a new .venv'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Literal
 
 import pandas as pd
@@ -12,12 +12,14 @@ from pydantic import Field
 from steps.entry_point import ParameterError, StepParams, as_typed, log_resolved, run_step
 from steps.market.prices import SAMPLE, load_prices
 from steps.record import commands
+from steps.serving.as_of import AsOf, resolve_as_of
 from steps.serving.forecast import MAX_AGE
 from steps.tracking.mlflow_logger import SNAPSHOT_TAG, MLflowLogger
 from steps.tracking.snapshot_store import snapshot_dataset
+from steps.watching.drift import find_drift
 from steps.watching.live_performance import judge_performance
 from steps.watching.record_watch import record_watch
-from steps.watching.watch import Watch, find_drift
+from steps.watching.watch import Watch
 from steps.watching.watched_model import WatchedModel, find_watched_model
 
 
@@ -33,7 +35,7 @@ class MonitorParams(StepParams):
     )
     psi: float = Field(0.25, gt=0, description="a feature that drifted has a PSI above it")
     alpha: float = Field(0.05, gt=0, le=0.5, description="and an adjusted p-value below it")
-    as_of: date | Literal["today", "newest"] = Field(
+    as_of: AsOf = Field(
         "today", description="the day ages are counted from; 'newest': the prices' newest date"
     )
     max_age: int | Literal["none"] = Field(
@@ -64,7 +66,7 @@ def monitor(params: MonitorParams, logger: MLflowLogger) -> Watch:
     since = _since(params, model)
     log_resolved(logger, since=str(since))
     prices = load_prices(params.prices).table
-    as_of = _as_of(params, prices)
+    as_of = resolve_as_of(params.as_of, prices["date"].max().date())
     new = _new_rows(model, prices, since)
     watch = _watch(params, model, prices, new, since=since, as_of=as_of)
     known = {"model_uri": model.version.uri, "since": since, "as_of": as_of}
@@ -130,21 +132,6 @@ def _since(params: MonitorParams, model: WatchedModel) -> date:
             "give a later date"
         )
     return params.since
-
-
-def _as_of(params: MonitorParams, prices: pd.DataFrame) -> date:
-    """Return the day that ages are counted from."""
-    last_date: date = prices["date"].max().date()
-    if params.as_of == "newest":
-        return last_date
-    if params.as_of == "today":
-        return datetime.now(UTC).date()
-    if params.as_of < last_date:
-        raise ParameterError(
-            f"as_of={params.as_of}, but the prices go on to {last_date}: cut them off there, or "
-            "leave as_of out"
-        )
-    return params.as_of
 
 
 def _new_rows(model: WatchedModel, prices: pd.DataFrame, since: date) -> pd.DataFrame:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pandas as pd
 from pydantic import Field, field_validator
 
 from steps.entry_point import ParameterError, StepParams, progress, run_step, say
 from steps.market.age import weekdays_old
+from steps.market.price_files import could_be_read
 from steps.market.price_report import PriceError, counted, first_of
 from steps.market.price_stream import open_price_stream
 from steps.market.prices import SAMPLE, open_prices
+from steps.serving.as_of import AsOf, resolve_as_of
 from steps.serving.forecast import MAX_AGE
 from steps.serving.forecast_file import FORMATS, ForecastFile
 from steps.tracking.mlflow_logger import SNAPSHOT_TAG, MLflowLogger
 from steps.tracking.price_model_store import PriceModelVersion, load_price_model
+from steps.tracking.project import read_run
 
 _ALL = "all"
 
@@ -38,10 +41,10 @@ class PredictParams(StepParams):
     horizon: int | Literal["auto"] = Field(
         "auto", description="trading days ahead that are expected; 'auto': those of the model"
     )
-    as_of: date | Literal["today", "newest"] = Field(
+    as_of: AsOf = Field(
         "today", description="the day ages are counted from; 'newest': the prices' newest date"
     )
-    max_age: int | Literal["none"] = Field(
+    max_age: Annotated[int, Field(ge=0)] | Literal["none"] = Field(
         MAX_AGE, description="weekdays after which prices are stale; 'none': never"
     )
 
@@ -62,6 +65,7 @@ def predict(params: PredictParams, logger: MLflowLogger) -> Path:
 
     One batch of symbols after the other is in memory, however large the files of prices are.
     """
+    path = _output_path(params, logger)
     version = load_price_model(logger.client, params.model_uri)
     logger.set_tags(
         model_uri=version.uri,
@@ -72,16 +76,16 @@ def predict(params: PredictParams, logger: MLflowLogger) -> Path:
     wanted = [] if params.symbols == _ALL else sorted({*map(str.strip, params.symbols.split(","))})
     with open_prices(params.prices) as files, open_price_stream(files) as stream:
         as_of = _as_of(params, stream.last_date)
-        told = ForecastFile(Path(params.output).absolute())
-        with told, progress("forecasting", stream.rows) as advance:
+        output = ForecastFile(path)
+        with output, progress("forecasting", stream.rows) as advance:
             for table in stream.tables():
                 advance(len(table))
                 chosen = table[table["symbol"].isin(wanted)] if wanted else table
                 if not chosen.empty:
-                    told.write(_answer(params, version, chosen.reset_index(drop=True), as_of))
-            _check_all_found(wanted, told.symbols, params.prices)
-    _record(told, version, logger)
-    return told.path
+                    output.write(_answer(params, version, chosen.reset_index(drop=True), as_of))
+            _check_all_found(wanted, output.symbols, params.prices)
+    _record(output, version, logger)
+    return output.path
 
 
 def _answer(
@@ -98,28 +102,37 @@ def _answer(
     return answer
 
 
+def _output_path(params: PredictParams, logger: MLflowLogger) -> Path:
+    """Return where to write, unless that would be lost, or be taken for prices the next time."""
+    path = Path(params.output).expanduser()
+    tags = read_run(logger.client, logger.run_id).tags
+    if "mlflow.source.git.repoURL" in tags and not path.is_absolute():
+        raise ParameterError(
+            f"output={params.output} would lie in MLflow's copy of the project: give an absolute "
+            "path"
+        )
+    path = path.absolute()
+    if could_be_read(path, params.prices):
+        raise ParameterError(
+            f"output={params.output} is one of the files of prices={params.prices}, or would be "
+            "taken for one the next time: write it elsewhere"
+        )
+    return path
+
+
 def _check_horizon(params: PredictParams, version: PriceModelVersion) -> None:
     trained_for = int(version.metadata["horizon"])
     if params.horizon not in ("auto", trained_for):
         raise ParameterError(
-            f"horizon={params.horizon}, but {version.name} forecasts {trained_for} trading days "
-            "ahead: name a model that was trained for it, or leave horizon out"
+            f"horizon={params.horizon}, but {version.name} forecasts "
+            f"{counted(trained_for, 'trading day')} ahead: name a model that was trained for it, "
+            "or leave horizon out"
         )
 
 
 def _as_of(params: PredictParams, last_date: date) -> date:
     """Return the day that ages are counted from, if the prices are not too old for it."""
-    if params.as_of == "newest":
-        return last_date
-    if params.as_of == "today":
-        as_of = datetime.now(UTC).date()
-    elif params.as_of < last_date:
-        raise ParameterError(
-            f"as_of={params.as_of}, but the prices go on to {last_date}: cut them off there, or a "
-            "forecast would know what came later"
-        )
-    else:
-        as_of = params.as_of
+    as_of = resolve_as_of(params.as_of, last_date)
     age = int(weekdays_old([str(last_date)], as_of)[0])
     if params.dates == "newest" and params.max_age != "none" and age > params.max_age:
         raise StaleError(
@@ -131,7 +144,8 @@ def _as_of(params: PredictParams, last_date: date) -> date:
 
 
 def _check_all_found(wanted: Sequence[str], found: Sequence[str], prices: str) -> None:
-    missing = [symbol for symbol in wanted if symbol not in found]
+    there = set(found)
+    missing = [symbol for symbol in wanted if symbol not in there]
     if missing:
         raise PriceError(
             f"{prices} has no prices of {first_of(missing)}: check the spelling of symbols, or "
@@ -139,23 +153,25 @@ def _check_all_found(wanted: Sequence[str], found: Sequence[str], prices: str) -
         )
 
 
-def _record(told: ForecastFile, version: PriceModelVersion, logger: MLflowLogger) -> None:
+def _record(output: ForecastFile, version: PriceModelVersion, logger: MLflowLogger) -> None:
     """Leave the figures with the run, and tell the terminal."""
+    given = output.rows - output.rows_without_forecast
     logger.log_metrics(
-        rows=told.rows,
-        symbols=len(told.symbols),
-        rows_without_forecast=told.rows_without_forecast,
-        share_up=told.share_up,
-        symbols_with_note=len(told.notes),
+        rows=output.rows,
+        symbols=len(output.symbols),
+        rows_without_forecast=output.rows_without_forecast,
+        symbols_with_note=len(output.notes),
+        **({"share_up": output.share_up} if given else {}),
     )
-    logger.set_tags(output=told.path, output_sha256=told.sha256)
-    logger.log_dict_artifact(told.notes, "notes.json")
+    logger.set_tags(output=output.path, output_sha256=output.sha256)
+    logger.log_dict_artifact(output.notes, "notes.json")
+    up = f", {100 * output.share_up:.0f} % up" if given else ""
     say(
-        f"{counted(told.rows, 'forecast')} of {counted(len(told.symbols), 'symbol')} by "
-        f"{version.name}, {100 * told.share_up:.0f} % up: {told.path}"
+        f"{counted(given, 'forecast')} of {counted(len(output.symbols), 'symbol')} by "
+        f"{version.name}{up}: {output.path}"
     )
-    if told.notes:
-        named = first_of(f"{symbol} ({note})" for symbol, note in told.notes.items())
+    if output.notes:
+        named = first_of(f"{symbol} ({note})" for symbol, note in output.notes.items())
         say(f"with a note: {named}")
 
 

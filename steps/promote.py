@@ -195,7 +195,22 @@ def _note(promotion: Promotion, judged: StepRun, logger: MLflowLogger) -> str:
     links.append(promotion.version.link)
     gate = f"Gate: {judged.tags['gate']} (failed: {judged.tags.get('gate_failed', 'unknown')})."
     sentence, verdict = f"{now()}: {promotion.sentence}", judged.tags.get("verdict", "")
-    return "\n\n".join(filter(None, [sentence, gate, verdict, " → ".join(links)]))
+    told = [sentence, gate, verdict, _input(judged.tags["train_run_id"], logger), " → ".join(links)]
+    return "\n\n".join(filter(None, told))
+
+
+def _input(train_run_id: str, logger: MLflowLogger) -> str:
+    """Say what a model takes that MLflow has no schema for: see `save_price_model`."""
+    try:
+        tags = read_run(logger.client, train_run_id).tags
+    except NotRecordedError:
+        return ""
+    if tags.get("feature_model_uri") in (None, tags.get("model_uri")):
+        return ""
+    return (
+        "Takes daily prices in long format: date, symbol, open, high, low, close, volume, and "
+        "adj_close where there is one. Its file serving_input_example.json is a request."
+    )
 
 
 def _link(step: str, run_id: str, logger: MLflowLogger) -> str:

@@ -28,17 +28,20 @@ from steps.tracking.price_model_store import load_price_model
 from steps.tracking.project import StepRun, read_run
 from steps.tracking.stores import TrackingError
 from steps.train import TrainParams, train
+from steps.watching.drift import Drift, find_drift
 from steps.watching.live_performance import Performance, by_month, judge_performance
 from steps.watching.record_watch import in_lines
-from steps.watching.watch import Drift, Watch, find_drift
-from steps.watching.watched_model import short_histories
+from steps.watching.watch import Watch
 
 GOOD, BAD = (
     Interval(value, value - 0.02, value + 0.02, 0.95, 10, 1000, 40) for value in (0.6, 0.5)
 )
 
 
-def drift_of(drifted: int, too_little: str = "", features: int = 12) -> Drift:
+def drift_of(
+    drifted: int, too_little: str = "", features: int = 12, forecasts: float | str = "no rows"
+) -> Drift:
+    """As many features that drifted, and forecasts with a PSI, or why there is none."""
     table = pd.DataFrame(
         {
             "feature": [f"f{number}" for number in range(features)],
@@ -51,7 +54,16 @@ def drift_of(drifted: int, too_little: str = "", features: int = 12) -> Drift:
     )
     if too_little:
         table = table.assign(p_adjusted=np.nan, drifted=False)
-    return Drift(table=table, psi_bound=0.25, alpha=0.05, too_little=too_little)
+    told = isinstance(forecasts, float)
+    row = {"feature": "forecast", "psi": forecasts if told else np.nan, "ks": 0.1}
+    row |= {"p_adjusted": 0.012 if told else np.nan, "drifted": told and forecasts > 0.25}
+    return Drift(
+        table=pd.concat([table, pd.DataFrame([row])], ignore_index=True),
+        psi_bound=0.25,
+        alpha=0.05,
+        too_little=too_little,
+        too_little_of_forecasts="" if told else str(forecasts),
+    )
 
 
 def performance_of(live: Interval | None) -> Performance:
@@ -101,27 +113,51 @@ def test_the_verdict(drifted: int, live: Interval | None, too_little: str) -> No
 
 
 def test_the_verdict_is_said_with_its_figures() -> None:
-    watch = watch_of(drift_of(11), performance_of(BAD))
+    watch = watch_of(drift_of(11, forecasts=0.2), performance_of(BAD))
     assert watch.sentence == (
-        "Drift on 140 new rows of 70 dates: 11 of 12 features drifted, f10 furthest (PSI 0.69); "
-        "performance declined, AUC 0.500 against 0.600 at the evaluation."
+        "Drift on 140 new rows of 70 dates: 11 of 12 features drifted, f10 furthest (PSI 0.69), "
+        "but not the forecasts; performance declined, AUC 0.500 against 0.600 at the evaluation."
     )
     assert watch.reasons[0] == "f10 drifted: PSI 0.69, p 0.012"
-    assert watch.reasons[-2] == "and 1 more feature drifted"
+    assert watch.reasons[-2] == "and 1 more drifted"
     assert watch.reasons[-1] == watch.performance.decline.sentence  # type: ignore[union-attr]
     assert len(watch.reasons) == 12
 
 
 def test_a_drift_is_reasoned_by_what_led_to_it() -> None:
-    drifted = watch_of(drift_of(1), performance_of(GOOD))
+    drifted = watch_of(drift_of(1, forecasts=0.1), performance_of(GOOD))
     assert drifted.reasons == ["f0 drifted: PSI 0.60, p 0.012"]
-    declined = watch_of(drift_of(0), performance_of(BAD))
+    declined = watch_of(drift_of(0, forecasts=0.1), performance_of(BAD))
     assert declined.reasons == [declined.performance.decline.sentence]  # type: ignore[union-attr]
-    stable = watch_of(drift_of(0), performance_of(GOOD))
+    stable = watch_of(drift_of(0, forecasts=0.1), performance_of(GOOD))
     assert stable.reasons == [
-        "no feature drifted: f11 moved furthest (PSI 0.20, p 0.012)",
+        "nothing drifted: f11 moved furthest (PSI 0.20, p 0.012)",
         stable.performance.decline.sentence,  # type: ignore[union-attr]
     ]
+
+
+@pytest.mark.parametrize(
+    ("drifted", "forecasts", "said"),
+    [
+        (0, "no rows", "none of 12 features drifted"),
+        (0, 0.1, "none of 12 features drifted, nor did the forecasts"),
+        (0, 0.3, "none of 12 features drifted, but the forecasts did (PSI 0.30)"),
+        (1, "no rows", "1 of 12 features drifted, f0 furthest (PSI 0.60)"),
+        (1, 0.1, "1 of 12 features drifted, f0 furthest (PSI 0.60), but not the forecasts"),
+        (
+            *(1, 0.3),
+            "1 of 12 features drifted, f0 furthest (PSI 0.60), and so did the forecasts (PSI 0.30)",
+        ),
+    ],
+)
+def test_the_sentence_says_of_forecasts_what_is_known(
+    drifted: int, forecasts: float | str, said: str
+) -> None:
+    watch = watch_of(drift_of(drifted, forecasts=forecasts), performance_of(GOOD))
+    assert watch.sentence.split(": ")[1].split("; ")[0] == said
+    assert watch.status == ("drift" if drifted or forecasts == 0.3 else "stable")
+    without = "forecasts not compared with those between the train window and since: no rows"
+    assert (without in watch.reasons) == (forecasts == "no rows")
 
 
 def test_what_cannot_be_told_is_not_told() -> None:
@@ -147,7 +183,7 @@ def test_oddities_come_last_and_ten_of_them() -> None:
     assert old.stale_symbols == 2
 
 
-def judged(labelled: pd.DataFrame, then: dict[str, Interval]) -> Performance:
+def judged(labelled: pd.DataFrame, then: dict[str, Interval], tested: int = 0) -> Performance:
     return judge_performance(
         labelled,
         then,
@@ -155,7 +191,7 @@ def judged(labelled: pd.DataFrame, then: dict[str, Interval]) -> Performance:
         confidence=0.95,
         n_resamples=200,
         alpha=0.05,
-        tested=labels_of(5)[["date", "symbol"]],
+        tested=labels_of(tested)[["date", "symbol"]],
     )
 
 
@@ -169,7 +205,7 @@ def test_performance_is_judged_on_enough_labels_only() -> None:
         roc_auc_score(labels_of(62)["direction"], labels_of(62)["probability"])
     )
     assert few.note == (
-        "124 labelled rows of 62 dates. 10 of them are among those of the evaluation. "
+        "124 labelled rows of 62 dates. "
         "No verdict on performance: 62 dates with known labels, 63 are needed."
     )
     none = judged(labels_of(0), then)
@@ -178,8 +214,30 @@ def test_performance_is_judged_on_enough_labels_only() -> None:
     assert one_class.unjudged == "no verdict on performance: all 140 known labels are up"
 
 
+def test_rows_of_the_evaluation_are_no_news() -> None:
+    then, labelled = {"auc_roc": GOOD}, labels_of(70)
+    found = judged(labelled, then, tested=7)
+    assert (found.shared, found.labelled["date"].nunique()) == (14, 63)
+    expected = judged(labelled.iloc[14:], then)
+    assert found.decline == expected.decline
+    left_out = "14 labelled rows left out: the evaluation scored them"
+    assert found.note == f"126 labelled rows of 63 dates. {left_out}."
+    watch = watch_of(drift_of(0), found)
+    assert watch.reasons[-2:] == [found.decline.sentence, left_out]  # type: ignore[union-attr]
+
+    for tested, known in ((8, 62), (70, 0)):
+        fewer = judged(labelled, then, tested=tested)
+        assert fewer.decline is None
+        assert fewer.unjudged == (
+            f"no verdict on performance: {known} dates with known labels that the evaluation has "
+            "not scored, 63 are needed"
+        )
+    assert fewer.live == {}
+    assert fewer.note.startswith("0 labelled rows of 0 dates. 140 labelled rows left out:")
+
+
 def test_a_model_without_a_known_past_cannot_decline() -> None:
-    found = judged(labels_of(70), {})
+    found = judged(labels_of(70), {}, tested=5)
     assert found.decline is None
     assert "never evaluated" in found.unjudged
     assert found.shared == 0
@@ -232,6 +290,10 @@ def test_forecasts_are_compared_with_those_of_rows_the_model_did_not_learn_from(
         assert fewer.judged["feature"].tolist() == ["moved", "calm"]
         assert fewer.table["drifted"].tolist() == [False, True, False]
         assert not fewer.too_little
+        assert fewer.too_little_of_forecasts.startswith(f"{rows // 3} reference dates, 336 needed")
+    assert not find_drift(
+        learned, unlearned, new, ["calm", "moved"], **bounds
+    ).too_little_of_forecasts
 
 
 def test_too_little_data_has_no_p_value() -> None:
@@ -243,27 +305,26 @@ def test_too_little_data_has_no_p_value() -> None:
     assert found.drifted.empty
 
 
-def test_an_alpha_that_nothing_could_fall_below_is_refused() -> None:
+def test_an_alpha_that_few_blocks_cannot_reach_is_too_little_data() -> None:
     learned, new = rows_of(400, "2020-01-01", 0), rows_of(63, "2024-01-01", 2, shift=9.0)
-    bounds = {"psi_bound": 0.25, "alpha": 0.004}  # 3 / 816 = 0.0037
-    assert not find_drift(learned, learned, new, ["calm", "moved"], **bounds).drifted.empty
-    bounds["alpha"] = 0.0036
-    with pytest.raises(ValueError, match=r"too strict for 3 tests, .* more than 0\.004"):
-        find_drift(learned, learned, new, ["calm", "moved"], **bounds)
-
-
-def test_short_histories_are_named_once() -> None:
-    days = pd.bdate_range("2024-01-01", periods=100)
-    since = days[50].date()
-    prices = pd.concat(
-        pd.DataFrame({"date": days[-rows:], "symbol": symbol})
-        for symbol, rows in (("FULL", 100), ("HALF", 60), ("NEW", 45), ("SHORT", 40))
+    bounds = {"psi_bound": 0.25, "alpha": 0.004}  # 3 tests of 3 of 22 blocks: 3 * 2 / 1540 = 0.0039
+    found = find_drift(learned, learned, new, ["calm", "moved"], **bounds)
+    assert not found.too_little
+    assert found.drifted["feature"].tolist() == ["moved"]
+    bounds["alpha"] = 0.0038
+    told = find_drift(learned, learned, new, ["calm", "moved"], **bounds).too_little
+    assert told == (
+        "400 reference dates make no p-value below 0.0039, adjusted for 3 tests, and alpha is "
+        "0.0038: drift cannot be told from chance"
     )
-    (found,) = short_histories(prices, since, settled_rows=45)
-    assert (found.kind, found.symbol) == ("not settled", "")
-    # SHORT has not enough rows at all, which describe_quality says.
-    assert found.text.endswith(": HALF (10 rows), NEW (0 rows)")
-    assert short_histories(prices[prices["symbol"] == "FULL"], since, settled_rows=51) == []
+
+
+def test_of_an_alpha_next_to_nothing_nothing_is_told() -> None:
+    learned, new = rows_of(400, "2020-01-01", 0), rows_of(200, "2024-01-01", 2, shift=9.0)
+    found = find_drift(learned, learned, new, ["calm", "moved"], psi_bound=0.25, alpha=1e-6)
+    assert found.judged.empty
+    assert "make no p-value below" in found.too_little
+    assert found.too_little_of_forecasts == found.too_little
 
 
 # -- a recorded model, watched ---------------------------------------------------------------------
@@ -352,7 +413,7 @@ def test_the_same_market_later_is_stable(
     prices = later(market(7, N_NEW))
     found = watch(watched, prices)
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith(f"Stable on 450 new rows of {N_NEW} dates: none of 23 features drift")
+    assert said[0].startswith(f"Stable on 450 new rows of {N_NEW} dates: none of 22 features drift")
     assert found.tags["monitor"] == "stable"
     assert found.tags["monitor_reasons"] in "; ".join(line.removeprefix("- ") for line in said)
     assert found.tags["feature_snapshot_id"] == watched.trained.tags["feature_snapshot_id"]
@@ -377,7 +438,8 @@ def test_the_same_market_later_is_stable(
     assert found.metrics["live_log_loss"] == pytest.approx(log_loss(y, known["probability"]))
     assert found.metrics["live_auc_roc_low"] < found.metrics["live_auc_roc"]
     assert found.metrics["new_rows"] == 3 * N_NEW
-    assert found.metrics["stale_symbols"] == found.metrics["drifted_features"] == 0
+    nothing = ("stale_symbols", "drifted_features", "drifted_forecasts")
+    assert [found.metrics[name] for name in nothing] == [0, 0, 0]
 
     told = found.read_json("monitor.json")
     assert told["evaluate_run_id"] == watched.evaluated.run_id
@@ -387,6 +449,8 @@ def test_the_same_market_later_is_stable(
     table = pd.read_csv(mlflow.artifacts.download_artifacts(f"{found.artifact_uri}/drift.csv"))
     psi = table.set_index("feature")["psi"]
     assert psi["forecast"] == pytest.approx(found.metrics["psi/forecast"])
+    note = found.tags["mlflow.note.content"].splitlines()
+    assert note[:3] == [said[0], "", said[1]]
     page = mlflow.artifacts.load_text(f"{found.artifact_uri}/monitor.html")
     assert said[0] in re.sub(r"\s+", " ", page)
     assert "-e monitor -P model_uri=" in page
@@ -453,7 +517,7 @@ def test_what_cannot_be_watched_is_refused_in_one_line(
     new = later(market(7, 10))
     with pytest.raises(ParameterError, match=f"learned from rows up to {learned_to}"):
         watch(watched, new, since=date.fromisoformat(learned_to))
-    with pytest.raises(ParameterError, match="as_of=2016-01-01, but the prices go on to"):
+    with pytest.raises(ValueError, match="as_of=2016-01-01, but the prices go on to"):
         watch(watched, new, as_of=date(2016, 1, 1))
     with pytest.raises(NothingNewError, match="has the look-back that features need"):
         watch(watched, new.groupby("symbol").tail(10))

@@ -17,11 +17,19 @@ from steps.entry_point import ParameterError, open_step
 from steps.featurize import FeaturizeParams, featurize
 from steps.market.price_report import PriceError
 from steps.market.prices import load_prices
+from steps.market.snapshot import SnapshotError
 from steps.predict import PredictParams, StaleError, predict
+from steps.serving.forecast_file import ForecastFileError
 from steps.tracking.mlflow_logger import MLflowLogger
 from steps.tracking.price_model_store import load_price_model
 from steps.tracking.project import StepRun, read_run
 from steps.tracking.registry import CHAMPION
+from steps.tracking.snapshot_store import (
+    StoredSnapshot,
+    load_code,
+    load_provenance,
+    resolve_snapshot,
+)
 from steps.tracking.stores import TrackingError
 from steps.train import TrainParams, train
 
@@ -117,6 +125,13 @@ def test_the_feature_model_stays_at_hand(store: dict[str, StepRun]) -> None:
         run(model_uri=uri)
 
 
+def test_the_latest_version_can_be_asked_for() -> None:
+    done = run(model_uri="models:/stock_direction/latest")
+    assert done.tags["model_uri"] == "models:/stock_direction/1"
+    with pytest.raises(TrackingError, match="there is no model models:/nobody/latest"):
+        run(model_uri="models:/nobody/latest")
+
+
 @pytest.mark.parametrize("of", ["model_uri", "run"])
 def test_a_model_may_be_named_in_every_way(store: dict[str, StepRun], of: str) -> None:
     trained = store["trained"]
@@ -172,7 +187,7 @@ def test_old_prices_are_refused_unless_that_is_meant() -> None:
 
 
 def test_prices_that_go_on_after_the_day_in_question_are_refused() -> None:
-    with pytest.raises(ParameterError, match="the prices go on to 2013-03-01: cut them off there"):
+    with pytest.raises(ValueError, match="the prices go on to 2013-03-01: cut them off there"):
         run(as_of="2013-02-28")
 
 
@@ -182,6 +197,67 @@ def test_a_horizon_that_is_not_the_models_is_refused() -> None:
     ):
         run(horizon=5)
     run(horizon=1)
+
+
+def test_a_file_in_the_clone_of_a_git_url_is_refused() -> None:
+    params = PredictParams(prices="prices.parquet", as_of="newest")
+    with open_step("predict", params) as logger:
+        logger.set_tags(**{"mlflow.source.git.repoURL": "https://git.example.org/c.git"})
+        with pytest.raises(ParameterError, match=r"output=predictions\.csv would lie in MLflow's"):
+            predict(params, logger)
+        path = Path("predictions.csv").absolute()
+        assert predict(params.model_copy(update={"output": str(path)}), logger) == path
+
+
+@pytest.mark.parametrize(
+    ("prices", "output"),
+    [
+        ("self.csv", "self.csv"),
+        ("self.csv", "./folder/../self.csv"),
+        ("folder", "folder/out.parquet"),
+        ("*.csv", "out.csv"),
+    ],
+)
+def test_prices_are_not_written_over_nor_forecasts_taken_for_prices(
+    prices: str, output: str
+) -> None:
+    Path("folder").mkdir()
+    for path in ("self.csv", "folder/prices.csv"):
+        pd.read_parquet("prices.parquet").to_csv(path, index=False)
+    before = Path("self.csv").read_bytes()
+    with pytest.raises(ParameterError, match="write it elsewhere"):
+        run(prices=prices, output=output)
+    assert Path("self.csv").read_bytes() == before
+
+
+def test_an_output_that_is_a_folder_is_refused() -> None:
+    Path("there.csv").mkdir()
+    with pytest.raises(ForecastFileError, match=r"there\.csv cannot be written \(it is a folder\)"):
+        run(output="there.csv")
+
+
+def test_code_that_does_not_fit_any_more_makes_no_model(
+    store: dict[str, StepRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_old(stored: StoredSnapshot) -> dict[str, str]:
+        code = load_code(stored)
+        return {name: text.replace("weekdays_old", "days_old") for name, text in code.items()}
+
+    monkeypatch.setattr("steps.serving.pack.load_code", of_old)
+    monkeypatch.setattr("steps.serving.pack.hash_code", lambda code: made_with)
+    quick = TrainParams(n_estimators=2, early_stopping_rounds=0)
+    with MLflowLogger("stock_prediction") as logger:
+        stored = resolve_snapshot(logger.client, logger.experiment_id)
+        made_with = load_provenance(stored)["code_sha256"]
+        with pytest.raises(SnapshotError, match=r"does not work .* \(ImportError: .*weekdays_old"):
+            train(quick, logger)
+
+
+def test_nobody_gets_a_forecast(capsys: pytest.CaptureFixture[str]) -> None:
+    pd.read_parquet("prices.parquet").groupby("symbol").tail(3).to_parquet("few.parquet")
+    done = run(prices="few.parquet")
+    assert "0 forecasts of 3 symbols by stock_direction version 1: " in capsys.readouterr().out
+    assert "share_up" not in done.metrics
 
 
 def test_bad_prices_leave_what_was_there(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,7 +41,8 @@ def judge_decline(live: Interval, then: Interval, *, alpha: float = 0.05) -> Dec
 
     with the AUCs a (live) and b (then). Each standard error s is half its interval's width,
     divided by the normal distribution's two-sided quantile of its confidence; the p-value is the
-    normal distribution's share below z. The two periods must not overlap.
+    normal distribution's share below z. The two must share no row:
+    what both score pulls them together, and hides a decline.
 
     Parameters
     ----------
@@ -56,7 +57,8 @@ def judge_decline(live: Interval, then: Interval, *, alpha: float = 0.05) -> Dec
     Raises
     ------
     ValueError
-        When an interval ends below its beginning, or a confidence or alpha is none.
+        When an interval ends below its beginning, or a confidence or alpha does not lie between 0
+        and 1.
 
     Notes
     -----

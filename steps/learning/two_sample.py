@@ -121,25 +121,72 @@ def drift_table(
     1999, on what runs of a series tell of its spread. See `holm` and
     `population_stability_index`.
     """
+    measured = [name for name in features if name not in time_of_year]
+    _check_settings(len(measured), n_resamples, alpha)
+    table = compare_features(
+        reference,
+        new,
+        features,
+        block_length=block_length,
+        n_resamples=n_resamples,
+        random_state=random_state,
+        time_of_year=time_of_year,
+    )
+    return judge_drift(table, alpha=alpha, psi_bound=psi_bound)
+
+
+def compare_features(
+    reference: pd.DataFrame,
+    new: pd.DataFrame,
+    features: Sequence[str],
+    *,
+    block_length: int | None = None,
+    n_resamples: int = 2000,
+    random_state: int = 0,
+    time_of_year: Collection[str] = TIME_OF_YEAR,
+) -> pd.DataFrame:
+    """Measure how far each feature moved, and how likely chance is to move it so far.
+
+    It is `drift_table` without a verdict, for where features with other references belong to the
+    same family of tests. Parameters, errors and the first four columns returned are as there.
+    """
     compared = [name for name in features if name not in time_of_year]
     _check(reference, new, compared)
-    _check_settings(len(compared), n_resamples, alpha, block_length)
+    if block_length is not None and block_length < 1:
+        raise ValueError(f"block_length must be 1 or more, not {block_length}.")
     counts = reference["date"].nunique(), new["date"].nunique()
     length = _block_length(*counts) if block_length is None else block_length
     enough = _too_little(*counts, length) is None
     blocks = _Blocks.cut(reference["date"], new["date"], length if enough else max(counts) + 1)
     permutations = _Permutations(blocks, n_resamples, random_state)
-    found = pd.DataFrame(
-        np.nan, index=pd.Index(features), columns=["psi", "ks", "p_value", "p_adjusted"]
-    )
+    found = pd.DataFrame(np.nan, index=pd.Index(features), columns=["psi", "ks", "p_value"])
     for name in compared:
         then, now = (sample[name].to_numpy() for sample in (reference, new))
         distance, p_value = permutations.test(np.concatenate([then, now]))
         index = population_stability_index(then, now)
-        found.loc[name, ["psi", "ks", "p_value"]] = index, distance, p_value if enough else np.nan
-    found["p_adjusted"] = holm(found["p_value"])
-    found["drifted"] = (found["p_adjusted"] < alpha) & (found["psi"] > psi_bound)
+        found.loc[name] = index, distance, p_value if enough else np.nan
     return found.rename_axis("feature").reset_index()
+
+
+def judge_drift(table: pd.DataFrame, *, alpha: float, psi_bound: float) -> pd.DataFrame:
+    """Say which features drifted, all of a table being one family of tests.
+
+    Parameters
+    ----------
+    table : DataFrame, one row per feature
+        As `compare_features` returns it.
+    alpha, psi_bound : float
+        As in `drift_table`.
+
+    Returns
+    -------
+    DataFrame
+        The table with `p_adjusted` and `drifted`.
+    """
+    adjusted = holm(table["p_value"])
+    return table.assign(
+        p_adjusted=adjusted, drifted=(adjusted < alpha) & (table["psi"] > psi_bound)
+    )
 
 
 def too_little_data(
@@ -161,6 +208,35 @@ def too_little_data(
     """
     n_reference, n_new = (len(np.unique(np.asarray(x))) for x in (reference_dates, new_dates))
     return _too_little(n_reference, n_new, block_length)
+
+
+def smallest_p_value(
+    reference_dates: ArrayLike, new_dates: ArrayLike, n_resamples: int = 2000
+) -> float:
+    """Return the p-value of the clearest drift there could be, as `drift_table` cuts the dates.
+
+    Of few blocks there are few permutations, of which at most two, the highest and the lowest
+    blocks, lie farthest out. Where this, times the number of features, is no smaller than alpha,
+    nothing can be found.
+
+    Parameters
+    ----------
+    reference_dates, new_dates : array-like, shapes (n_rows,) and (m_rows,)
+        Each row's date; not `too_little_data`.
+    n_resamples : int
+        Permutations drawn.
+
+    Examples
+    --------
+    16 blocks of 21 dates, and 3:
+
+    >>> round(smallest_p_value(np.arange(336), np.arange(336, 399)) * 969, 6)
+    2.0
+    """
+    counts = [len(np.unique(np.asarray(x))) for x in (reference_dates, new_dates)]
+    length = _block_length(*counts)
+    n_reference, n_new = (n_dates // length for n_dates in counts)
+    return max(2 / comb(n_reference + n_new, n_new), 1 / (1 + n_resamples))
 
 
 def holm(p_values: ArrayLike) -> Floats:
@@ -342,11 +418,7 @@ def _check(reference: pd.DataFrame, new: pd.DataFrame, features: Iterable[str]) 
                 raise ValueError(f"{name} must be finite; {n_bad} of its {what} values are not.")
 
 
-def _check_settings(
-    n_features: int, n_resamples: int, alpha: float, block_length: int | None
-) -> None:
-    if block_length is not None and block_length < 1:
-        raise ValueError(f"block_length must be 1 or more, not {block_length}.")
+def _check_settings(n_features: int, n_resamples: int, alpha: float) -> None:
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie between 0 and 1, such as 0.05, not {alpha}.")
     if n_features >= alpha * (1 + n_resamples):

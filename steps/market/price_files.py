@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -96,6 +97,24 @@ def open_prices(source: str | os.PathLike[str]) -> Iterator[PriceFiles]:
                 f"{text} cannot be opened: {reason} — check its folder's permissions and its name"
             ) from error
         yield PriceFiles(tuple(paths), tuple(map(str, paths)))
+
+
+def could_be_read(path: Path, source: str) -> bool:
+    """Whether a file, once it is there, is among those that `open_prices` finds of a source.
+
+    Parameters
+    ----------
+    path : Path
+        Absolute.
+    source : str
+        As `open_prices` takes it.
+    """
+    if source == SAMPLE or "://" in source or "::" in source:
+        return False
+    place = Path(source).expanduser().absolute()
+    if place.is_dir():
+        return path.parent.resolve() == place.resolve() and path.name.lower().endswith(_ENDINGS)
+    return path.resolve() == place.resolve() or fnmatch(str(path), str(place))
 
 
 def _find_local(text: str) -> list[Path]:

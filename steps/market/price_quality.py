@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from steps.market.age import weekdays_old
 from steps.market.histories import Counts, Histories
-from steps.market.price_report import counted
+from steps.market.price_report import counted, first_of
 
 OddityKind = Literal[
     "all stale",
@@ -56,7 +56,7 @@ class Oddity:
     ----------
     kind : OddityKind
     symbol : str
-        "" if it is said of all prices.
+        "" if it is said of all prices, or of several symbols, which the text then names.
     text : str
         One line, for people.
     """
@@ -119,7 +119,8 @@ def describe_quality(
     max_age : int
         Weekdays a symbol's last date may lie before `as_of`.
     since : date, optional
-        Look for gaps, moves, unchanged closes and days without volume from this date on only.
+        Look for gaps, moves, unchanged closes and days without volume from this date on only, and
+        for rows that features settle with before it.
 
     Returns
     -------
@@ -149,7 +150,8 @@ def describe_quality(
     oddities = (
         *_stale(histories, age, as_of, max_age),
         *_membership(histories, known_symbols),
-        *_short(histories, needed_rows, settled_rows),
+        *_short(histories, needed_rows),
+        *_not_settled(histories, needed_rows, settled_rows, since),
         *_gaps(histories, missing),
         *_zero_volume(histories, zero),
         *_unchanged(histories),
@@ -181,15 +183,15 @@ def _stale(histories: Histories, age: Counts, as_of: date, max_age: int) -> Iter
 
 def _membership(histories: Histories, known: Collection[str]) -> Iterator[Oddity]:
     present, trained = set(histories.symbols), set(known)
-    for symbol in sorted(trained - present):
-        text = f"{symbol} has no prices, though the model was trained on it"
-        yield Oddity("missing", symbol, text)
-    for symbol in sorted(present - trained):
-        text = f"{symbol} is none of the {counted(len(trained), 'symbol')} the model was trained on"
-        yield Oddity("unknown", symbol, text)
+    if missing := sorted(trained - present):
+        text = f"no prices of {counted(len(missing), 'symbol')} that the model was trained on"
+        yield Oddity("missing", "", f"{text}: {first_of(missing)}")
+    if unknown := sorted(present - trained):
+        text = f"{counted(len(unknown), 'symbol')} that the model was not trained on"
+        yield Oddity("unknown", "", f"{text}: {first_of(unknown)}")
 
 
-def _short(histories: Histories, needed: int, settled: int) -> Iterator[Oddity]:
+def _short(histories: Histories, needed: int) -> Iterator[Oddity]:
     rows = histories.rows
     for at in np.flatnonzero(rows < needed):
         symbol = histories.symbols[at]
@@ -198,13 +200,24 @@ def _short(histories: Histories, needed: int, settled: int) -> Iterator[Oddity]:
             symbol,
             f"{symbol} has {counted(int(rows[at]), 'row')} of the {needed:,} a forecast needs",
         )
-    for at in np.flatnonzero((rows >= needed) & (rows < settled)):
-        symbol = histories.symbols[at]
+
+
+def _not_settled(
+    histories: Histories, needed: int, settled: int, since: date | None
+) -> Iterator[Oddity]:
+    """Yield one oddity: those whose first features asked for would differ, were there more."""
+    when, had = "", histories.rows
+    if since is not None:
+        # The first row from then on is itself one of those that its features are made of.
+        when, had, settled = f" before {since}", had - histories.recent_rows(), settled - 1
+    short = np.flatnonzero((histories.rows >= needed) & (had < settled))
+    if short.size:
+        named = (f"{histories.symbols[at]} ({counted(int(had[at]), 'row')})" for at in short)
         yield Oddity(
             "not settled",
-            symbol,
-            f"{symbol} has {counted(int(rows[at]), 'row')}: if it was traded before, its features "
-            f"differ from those of its whole history; with {settled:,} rows they would not",
+            "",
+            f"{counted(short.size, 'symbol')} with fewer than {settled:,} rows{when}, so that "
+            f"features differ from those of any longer history: {first_of(named)}",
         )
 
 

@@ -189,6 +189,15 @@ def _in_order(
     schema = pa.schema(
         [("symbol", pa.string()), ("day", pa.int64()), *((name, pa.float64()) for name in numbers)]
     )
+    raised: list[BaseException] = []
+
+    def source() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from (_to_arrow(file, schema) for file in parsed)
+        except BaseException as error:  # Arrow would wrap it, even one that asks to stop
+            raised.append(error)
+            raise
+
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": _MEMORY,
         "threads": 2,
@@ -199,10 +208,12 @@ def _in_order(
     try:
         with duckdb.connect(":memory:", config=config) as database:
             database.execute("SET enable_progress_bar = false")
-            rows = pa.RecordBatchReader.from_batches(schema, (_to_arrow(f, schema) for f in parsed))
+            rows = pa.RecordBatchReader.from_batches(schema, source())
             # Its strings compare as bytes of UTF-8, whose order is that of the code points.
             yield database.from_arrow(rows).order("symbol, day").to_arrow_reader(_BATCH_ROWS)
     except (duckdb.Error, pa.ArrowException, OSError) as error:
+        if raised:
+            raise raised[0] from None
         raise PriceError(
             f"the prices cannot be sorted in {folder.parent}: {str(error).splitlines()[0]} — free"
             " space there, or set TMPDIR to a larger folder"

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import pandas as pd
 
 from steps.reporting.findings import Estimate
+
+FORECAST: Final = "forecast"
+"""The row of `drift` that is no feature: the model's own probability of a rise."""
 
 
 class Oddity(Protocol):
@@ -59,7 +62,7 @@ class MonitoringFindings:
     drift : DataFrame, one row per feature
         `feature`, `psi` (population stability index), `ks` (Kolmogorov and Smirnov's distance),
         `p_value`, `p_adjusted` (for the number of features), `drifted` (both bounds are
-        passed). A row called `forecast` is the model's own probability.
+        passed). A row may be `FORECAST`. A feature without `psi` is not compared.
     psi_bound, alpha : float
         The bounds of `psi` and `p_adjusted`.
     reference, new : DataFrame, shapes (reference_rows, n_features) and (new_rows, n_features)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from steps.market.price_report import counted
 from steps.reporting.monitoring_findings import MonitoringFindings
 from steps.reporting.page import Page, Status, write_value
 from steps.reporting.sections.drift import drift_section
@@ -11,7 +12,6 @@ from steps.reporting.sections.found import found_section
 from steps.reporting.sections.live import live_section
 from steps.reporting.sections.origin import lineage_section, reproduce_section
 from steps.reporting.sections.quality import quality_section
-from steps.reporting.sections.wording import counted
 
 _COLOURS: Final[dict[str, Status]] = {"stable": "good", "drift": "bad", "unknown": "neutral"}
 

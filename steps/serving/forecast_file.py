@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -27,6 +30,10 @@ _SCHEMA: Final = pa.schema(
         "note": pa.string(),
     }
 )
+
+
+class ForecastFileError(RuntimeError):
+    """The file cannot be written; the message says why."""
 
 
 class ForecastFile:
@@ -75,7 +82,8 @@ class ForecastFile:
         table = pa.table(
             {name: pa.array(forecasts[name], from_pandas=True) for name in _SCHEMA.names}
         )
-        self._writer.write_table(table.cast(_SCHEMA))
+        with self._explaining():
+            self._writer.write_table(table.cast(_SCHEMA))
         self.rows += len(forecasts)
         self.rows_without_forecast += int(forecasts["direction"].isna().sum())
         self._ups += int(forecasts["direction"].sum())
@@ -85,13 +93,14 @@ class ForecastFile:
         self.notes |= dict(zip(noted["symbol"], noted["note"], strict=True))
 
     def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.suffix == ".parquet":
-            self._writer = parquet.ParquetWriter(self._part, _SCHEMA, compression="zstd")
-        else:
-            # A symbol is quoted only where it must be; a date never.
-            options = arrow_csv.WriteOptions(quoting_style="needed")
-            self._writer = arrow_csv.CSVWriter(self._part, _SCHEMA, write_options=options)
+        with self._explaining():
+            if self.path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder")
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.suffix == ".parquet":
+                self._writer = parquet.ParquetWriter(self._part, _SCHEMA, compression="zstd")
+            else:
+                self._writer = arrow_csv.CSVWriter(self._part, _SCHEMA)
         return self
 
     def __exit__(
@@ -101,10 +110,22 @@ class ForecastFile:
         where: TracebackType | None,
     ) -> None:
         try:
-            self._writer.close()
+            with self._explaining() if error is None else suppress(OSError):
+                self._writer.close()
             if error is None:
-                with self._part.open("rb") as stream:
+                with self._explaining(), self._part.open("rb") as stream:
                     self.sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-                self._part.replace(self.path)
+                    self._part.replace(self.path)
         finally:
             self._part.unlink(missing_ok=True)
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Name the file where it cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            raise ForecastFileError(
+                f"{self.path} cannot be written ({error.strerror or error}): make room there, or "
+                "name another output"
+            ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,7 +52,7 @@ def log_price_model(
     Raises
     ------
     SnapshotError
-        If the code with the snapshot is not what it was made with.
+        If the code with the snapshot is not what it was made with, or does not work any more.
     """
     code = load_code(stored)
     if not code:
@@ -76,16 +78,34 @@ def log_price_model(
         data = Path(folder, "data")
         data.mkdir()
         PriceModel(model, learned).save(data)
+        package = carry("serving/price_model.py", code).write(Path(folder))
+        example = example_prices(get_feature_set(learned.feature_set).min_rows)
+        _check_works(package, data, example)
         return logger.log_price_model(
             data,
-            carry("serving/price_model.py", code).write(Path(folder)),
+            package,
             pip_requirements=pinned(
                 "xgboost" if learned.model_type == "xgboost" else "sklearn", takes_prices=True
             ),
             params=PARAMS,
-            input_example=example_prices(get_feature_set(learned.feature_set).min_rows),
+            input_example=example,
             metadata=metadata,
         )
+
+
+def _check_works(package: Path, data: Path, example: pd.DataFrame) -> None:
+    """Ask the model as it will be loaded: the code of an old snapshot may not fit today's."""
+    sys.path.insert(0, str(package.parent))
+    try:
+        loader = importlib.import_module(f"{package.name}.serving.price_model")
+        loader._load_pyfunc(str(data)).predict(example)
+    except Exception as error:  # whatever it is that does not fit
+        raise SnapshotError(
+            "the code that made the snapshot does not work with the rest of this version "
+            f"({type(error).__name__}: {error}): run featurize again; equal features keep their ID"
+        ) from error
+    finally:
+        sys.path.remove(str(package.parent))
 
 
 def example_prices(rows: int) -> pd.DataFrame:

@@ -17,14 +17,13 @@ import pandas as pd
 
 from steps.market.features import compute_features, get_feature_set
 from steps.market.price_frame import read_frame
+from steps.market.price_report import counted
+from steps.serving.as_of import NEWEST, TODAY, AsOf, resolve_as_of
 from steps.serving.forecast import MAX_AGE, Learned, forecast
 from steps.tracking.native_models import read_native, write_native
 from steps.tracking.refusal import refusal
 
 LEARNED = "learned.json"
-
-NEWEST = "newest"
-"""Stands for the newest date in the prices."""
 
 PARAMS: Mapping[str, Any] = {"every_date": False, "as_of": NEWEST, "max_age": MAX_AGE, "horizon": 0}
 """What may be asked beside the prices, with defaults; a horizon of 0 is the model's own."""
@@ -71,10 +70,12 @@ class PriceModel:
         asked = {**PARAMS, **given}
         try:
             self._check_horizon(int(asked["horizon"]))
+            prices = read_frame(pd.DataFrame(model_input), "the request")
+            last_date = prices["date"].max().date()
             answer = self.forecast(
-                read_frame(pd.DataFrame(model_input), "the request"),
+                prices,
                 every_date=bool(asked["every_date"]),
-                as_of=_day(str(asked["as_of"])),
+                as_of=resolve_as_of(_read_as_of(asked["as_of"]), last_date),
                 max_age=int(asked["max_age"]) if int(asked["max_age"]) >= 0 else None,
             )
         except ValueError as error:
@@ -111,8 +112,8 @@ class PriceModel:
     def _check_horizon(self, asked: int) -> None:
         if asked not in (0, self.learned.horizon):
             raise ValueError(
-                f"this model forecasts {self.learned.horizon} trading days ahead, not {asked}: ask "
-                "one that was trained for it, or leave horizon out"
+                f"this model forecasts {counted(self.learned.horizon, 'trading day')} ahead, not "
+                f"{asked}: ask one that was trained for it, or leave horizon out"
             )
 
 
@@ -127,16 +128,16 @@ def _for_json(answer: pd.DataFrame) -> pd.DataFrame:
     return answer
 
 
-def _day(text: str) -> date | None:
+def _read_as_of(text: str) -> AsOf:
     if text == NEWEST:
-        return None
-    if text == "today":
-        return date.today()
+        return NEWEST
+    if text == TODAY:
+        return TODAY
     try:
         return date.fromisoformat(text)
     except ValueError:
         raise ValueError(
-            f"as_of={text!r} is not a date: write 2020-01-31, today or {NEWEST}"
+            f"as_of={text!r} is not a date: write 2020-01-31, {TODAY} or {NEWEST}"
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -123,25 +124,29 @@ def load_model(uri: str) -> tuple[Any, Mapping[str, Any]]:
         If the model is gone, unreadable or holds a type that is not trusted.
     """
     try:
-        folder = Path(download_artifacts(artifact_uri=uri))
-        description = Model.load(str(folder))
-        if is_price_model(description):
-            model = read_native(folder / description.flavors["python_function"]["data"])
-        elif "xgboost" in description.flavors:
-            import mlflow.xgboost
-
-            _check_xgboost(description.flavors["xgboost"])
-            model = mlflow.xgboost.load_model(str(folder))
-        else:
-            import skops.io
-
-            file = folder / description.flavors["sklearn"]["pickled_model"]
-            model = skops.io.load(file, trusted=list(SKOPS_TRUSTED))
+        with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
+            return _read(Path(download_artifacts(artifact_uri=uri, dst_path=folder)))
     except Exception as error:  # each library has its own
         raise TrackingError(
             f"model {uri} cannot be loaded ({type(error).__name__}: {first_line(error)}): "
             "train again"
         ) from error
+
+
+def _read(folder: Path) -> tuple[Any, Mapping[str, Any]]:
+    description = Model.load(str(folder))
+    if is_price_model(description):
+        model = read_native(folder / description.flavors["python_function"]["data"])
+    elif "xgboost" in description.flavors:
+        import mlflow.xgboost
+
+        _check_xgboost(description.flavors["xgboost"])
+        model = mlflow.xgboost.load_model(str(folder))
+    else:
+        import skops.io
+
+        file = folder / description.flavors["sklearn"]["pickled_model"]
+        model = skops.io.load(file, trusted=list(SKOPS_TRUSTED))
     return model, description.metadata or {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
+from steps.tracking.registry import RegisteredModel
 from steps.tracking.requirements import constraints
 from steps.tracking.stores import TrackingError, first_line
 
@@ -161,7 +163,7 @@ def load_price_model(client: mlflow.MlflowClient, uri: str) -> PriceModelVersion
     ----------
     client : MlflowClient
     uri : str
-        Any model URI: ``models:/name@alias``, ``models:/name/3``, ``models:/m-…``,
+        Any model URI: ``models:/name@alias``, ``models:/name/3`` or ``latest``, ``models:/m-…``,
         ``runs:/…/model``, or a folder.
 
     Raises
@@ -173,7 +175,7 @@ def load_price_model(client: mlflow.MlflowClient, uri: str) -> PriceModelVersion
 
     try:
         pinned_uri, name, run_id = _resolve(client, uri)
-        folder = Path(download_artifacts(artifact_uri=pinned_uri))
+        folder = Path(download_artifacts(artifact_uri=pinned_uri, dst_path=_folder()))
         description = Model.load(str(folder))
         _check_takes_prices(description, uri)
         loaded = mlflow.pyfunc.load_model(str(folder))
@@ -192,6 +194,13 @@ def load_price_model(client: mlflow.MlflowClient, uri: str) -> PriceModelVersion
     )
 
 
+def _folder() -> str:
+    """Return an empty folder that is there as long as this process: code is imported from it."""
+    folder = tempfile.TemporaryDirectory(prefix="candlewick-", ignore_cleanup_errors=True)
+    atexit.register(folder.cleanup)
+    return folder.name
+
+
 def _check_takes_prices(description: Model, uri: str) -> None:
     if not is_price_model(description):
         raise TrackingError(
@@ -208,6 +217,8 @@ def _resolve(client: mlflow.MlflowClient, uri: str) -> tuple[str, str | None, st
             found = client.get_model_version_by_alias(name, alias)
         elif uri.startswith("models:/") and "/" in name:
             name, _, number = name.rpartition("/")
+            if number == "latest":
+                number = str(max(RegisteredModel(client, name).versions(), default=0))
             found = client.get_model_version(name, number)
         else:
             return uri, None, None

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Final
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from steps.learning.bootstrap import Interval
 from steps.learning.decline import Decline, judge_decline
@@ -26,7 +28,7 @@ class Performance:
     Attributes
     ----------
     labelled : DataFrame
-        The rows, as `score_intervals` takes them.
+        The rows, as `score_intervals` takes them, without those that the evaluation scored.
     live, then : mapping of str to Interval
         The scores on them, and those of the model's evaluation; either may be empty.
     decline : Decline or None
@@ -34,7 +36,7 @@ class Performance:
     unjudged : str
         Why it is not; "" where it is.
     shared : int
-        How many of the labelled rows the evaluation scored, too.
+        How many labelled rows were left out, for the evaluation scored them, too.
     """
 
     labelled: pd.DataFrame
@@ -47,14 +49,19 @@ class Performance:
     @property
     def note(self) -> str:
         """What the scores rest on, and why they are no verdict where they are none."""
-        if self.labelled.empty:
+        if self.labelled.empty and not self.shared:
             return "No label is known yet."
-        said = [f"{rows_of_dates(self.labelled, 'labelled row')}."]
+        said = [rows_of_dates(self.labelled, "labelled row")]
         if self.shared:
-            said.append(f"{self.shared:,} of them are among those of the evaluation.")
+            said.append(self.left_out)
         if self.unjudged:
-            said.append(f"{self.unjudged[0].upper()}{self.unjudged[1:]}.")
-        return " ".join(said)
+            said.append(self.unjudged)
+        return " ".join(f"{each[0].upper()}{each[1:]}." for each in said)
+
+    @property
+    def left_out(self) -> str:
+        """How many rows do not count, and why."""
+        return f"{counted(self.shared, 'labelled row')} left out: the evaluation scored them"
 
 
 def judge_performance(
@@ -69,8 +76,8 @@ def judge_performance(
 ) -> Performance:
     """Score the forecasts whose labels are known, and hold them against the evaluation's.
 
-    Rows that the evaluation scored, too, pull the two together: they can hide a decline, but feign
-    none.
+    Rows that the evaluation scored, too, would pull the two together, and hide a decline. They are
+    left out.
 
     Parameters
     ----------
@@ -88,12 +95,16 @@ def judge_performance(
     tested : DataFrame
         `date` and `symbol` of the rows that the evaluation scored.
     """
+    scored = _rows_among(labelled, tested) if then else np.zeros(len(labelled), dtype=np.bool_)
+    labelled = labelled[~scored]
     live: Mapping[str, Interval] = {}
     if len(labelled):
         live = score_intervals(
             labelled, horizon=horizon, confidence=confidence, n_resamples=n_resamples
         )
-    unjudged = _too_few_labels(labelled)
+    unjudged = _too_few_labels(
+        labelled, " that the evaluation has not scored" if any(scored) else ""
+    )
     if not unjudged and "auc_roc" not in then:
         unjudged = "no verdict on performance: the model was never evaluated"
     decline = None
@@ -108,15 +119,22 @@ def judge_performance(
         then=then,
         decline=decline,
         unjudged=unjudged,
-        shared=len(labelled[["date", "symbol"]].merge(tested)) if then else 0,
+        shared=int(scored.sum()),
     )
 
 
-def _too_few_labels(labelled: pd.DataFrame) -> str:
+def _rows_among(rows: pd.DataFrame, others: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tell for each row whether another table has its date and symbol."""
+    keys = ["date", "symbol"]
+    found = rows[keys].merge(others[keys], how="left", indicator=True)["_merge"]
+    return np.asarray(found == "both", dtype=np.bool_)
+
+
+def _too_few_labels(labelled: pd.DataFrame, which: str) -> str:
     dates = labelled["date"].nunique()
     if dates < FEWEST_DATES:
         return (
-            f"no verdict on performance: {counted(dates, 'date')} with known labels, "
+            f"no verdict on performance: {counted(dates, 'date')} with known labels{which}, "
             f"{FEWEST_DATES} are needed"
         )
     if labelled["direction"].nunique() < 2:

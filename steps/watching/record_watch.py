@@ -17,6 +17,7 @@ from steps.reporting.monitoring_findings import MonitoringFindings
 from steps.reporting.monitoring_report import build_monitoring_report
 from steps.reporting.page import render_page
 from steps.tracking.mlflow_logger import SNAPSHOT_TAG, MLflowLogger
+from steps.watching.drift import part_forecasts
 from steps.watching.live_performance import by_month
 from steps.watching.watch import Watch
 from steps.watching.watched_model import FORECAST, WatchedModel
@@ -59,7 +60,7 @@ def record_watch(
     logger.set_tags(
         monitor=watch.status,
         monitor_reasons="; ".join(watch.reasons),
-        **{"mlflow.note.content": "\n- ".join([watch.sentence, "", *watch.reasons])},
+        **{"mlflow.note.content": _as_markdown(watch)},
     )
     page = render_page(
         build_monitoring_report(_findings(watch, model, title, lineage, params, commands))
@@ -86,21 +87,29 @@ def in_lines(watch: Watch) -> list[str]:
     return [watch.sentence, *(f"- {reason}" for reason in watch.reasons), *lines]
 
 
+def _as_markdown(watch: Watch) -> str:
+    # Without the blank line, a dash on the line below would make the sentence a heading.
+    return "\n".join([watch.sentence, "", *(f"- {reason}" for reason in watch.reasons)])
+
+
 def _log_numbers(watch: Watch, logger: MLflowLogger) -> None:
     drift = watch.drift.table.set_index("feature")
-    live = {f"live_{name}": each for name, each in watch.performance.live.items()}
+    features, forecasts = part_forecasts(watch.drift.judged)
+    scores = watch.performance.live
+    live = {f"live_{name}": scores[name] for name in _ORDER if scores}
     numbers = {
-        **{f"psi/{name}": value for name, value in drift["psi"].items()},
-        **{f"p_adjusted/{name}": value for name, value in drift["p_adjusted"].items()},
+        "drifted_features": features["drifted"].sum(),
+        "drifted_forecasts": forecasts["drifted"].sum(min_count=1),
         **{name: each.value for name, each in live.items()},
         **{f"{name}_low": each.low for name, each in live.items()},
         **{f"{name}_high": each.high for name, each in live.items()},
-        "drifted_features": len(watch.drift.drifted),
+        "stale_symbols": watch.stale_symbols,
+        "oddities": len(watch.quality.oddities),
         "new_rows": len(watch.new),
         "new_dates": watch.new["date"].nunique(),
         "labelled_rows": len(watch.performance.labelled),
-        "oddities": len(watch.quality.oddities),
-        "stale_symbols": watch.stale_symbols,
+        **{f"psi/{name}": value for name, value in drift["psi"].items()},
+        **{f"p_adjusted/{name}": value for name, value in drift["p_adjusted"].items()},
     }
     logger.log_metrics(**{name: each for name, each in numbers.items() if np.isfinite(each)})
 

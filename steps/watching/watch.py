@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import pandas as pd
 
-from steps.learning.two_sample import drift_table, holm, too_little_data
 from steps.market.price_quality import PriceQuality
 from steps.market.price_report import counted
+from steps.watching.drift import Drift, part_forecasts
 from steps.watching.live_performance import Performance, rows_of_dates
-from steps.watching.watched_model import FORECAST
 
 Status = Literal["stable", "drift", "unknown"]
 
-# What `drift_table` says is its smallest p-value with as few blocks of dates as it takes.
-_LARGEST_FLOOR: Final = 1 / 816
 _MOST_NAMED: Final = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drift:
-    """How the new rows are spread, beside those the model learned from.
-
-    Attributes
-    ----------
-    table : DataFrame, one row per feature
-        As `drift_table` returns it; the last row is the model's own probability.
-    psi_bound, alpha : float
-        The bounds of `psi` and `p_adjusted`.
-    too_little : str
-        Why there is too little data to tell; "" where there is enough.
-    """
-
-    table: pd.DataFrame
-    psi_bound: float
-    alpha: float
-    too_little: str
-
-    @property
-    def drifted(self) -> pd.DataFrame:
-        """The rows of what drifted, the furthest first."""
-        return _furthest_first(self.table[self.table["drifted"].to_numpy(bool)])
-
-    @property
-    def judged(self) -> pd.DataFrame:
-        """The rows of what could be judged, the furthest first."""
-        return _furthest_first(self.table[self.table["p_adjusted"].notna()])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,16 +69,24 @@ class Watch:
 
     @property
     def _drift_clause(self) -> str:
-        drifted, judged = self.drift.drifted, self.drift.judged
-        if drifted.empty and self.drift.too_little:
-            return "too little data to tell whether a feature drifted"
-        if drifted.empty:
-            return f"none of {counted(len(judged), 'feature')} drifted"
-        worst = drifted.iloc[0]
-        return (
-            f"{len(drifted)} of {counted(len(judged), 'feature')} drifted, {worst['feature']} "
-            f"furthest (PSI {worst['psi']:.2f})"
-        )
+        features, forecasts = part_forecasts(self.drift.judged)
+        drifted, _ = part_forecasts(self.drift.drifted)
+        if features.empty:
+            said = "too little data to tell whether a feature drifted"
+        elif drifted.empty:
+            said = f"none of {counted(len(features), 'feature')} drifted"
+        else:
+            worst = drifted.iloc[0]
+            said = (
+                f"{len(drifted)} of {counted(len(features), 'feature')} drifted, "
+                f"{worst['feature']} furthest (PSI {worst['psi']:.2f})"
+            )
+        if forecasts.empty:
+            return said
+        if forecasts["drifted"].iloc[0]:
+            did = "but the forecasts did" if drifted.empty else "and so did the forecasts"
+            return f"{said}, {did} (PSI {forecasts['psi'].iloc[0]:.2f})"
+        return f"{said}, {'nor did' if drifted.empty else 'but not'} the forecasts"
 
     @property
     def _performance_clause(self) -> str:
@@ -128,14 +103,19 @@ class Watch:
         for each in drifted.head(_MOST_NAMED).to_dict("records"):
             yield f"{each['feature']} drifted: PSI {each['psi']:.2f}, p {each['p_adjusted']:.2g}"
         if len(drifted) > _MOST_NAMED:
-            yield f"and {counted(len(drifted) - _MOST_NAMED, 'more feature')} drifted"
+            yield f"and {len(drifted) - _MOST_NAMED:,} more drifted"
         if self.drift.too_little:
             yield self.drift.too_little
         elif self.status == "stable":
             worst = self.drift.judged.iloc[0]
             yield (
-                f"no feature drifted: {worst['feature']} moved furthest (PSI {worst['psi']:.2f}, "
+                f"nothing drifted: {worst['feature']} moved furthest (PSI {worst['psi']:.2f}, "
                 f"p {worst['p_adjusted']:.2g})"
+            )
+        if self.drift.too_little_of_forecasts and not self.drift.too_little:
+            yield (
+                "forecasts not compared with those between the train window and since: "
+                f"{self.drift.too_little_of_forecasts}"
             )
 
     def _reasons_of_performance(self) -> Iterator[str]:
@@ -143,57 +123,5 @@ class Watch:
             yield self.performance.unjudged
         elif self._declined or self.status != "drift":
             yield self.performance.decline.sentence
-
-
-def find_drift(
-    learned: pd.DataFrame,
-    unlearned: pd.DataFrame,
-    new: pd.DataFrame,
-    features: Sequence[str],
-    *,
-    alpha: float,
-    psi_bound: float,
-) -> Drift:
-    """Compare new rows with those the model knows.
-
-    Features are compared with those of the rows the model learned from. Its forecasts of these
-    very rows are no reference: fitted to them, a deep forest spreads them three times as wide as
-    any later ones. So forecasts are compared with those of rows it did not learn from.
-
-    Parameters
-    ----------
-    learned : DataFrame
-        `date` and the features; the rows of the train window.
-    unlearned : DataFrame
-        `date` and `forecast`; rows after that window and before the new ones, perhaps none.
-    new : DataFrame
-        `date`, the features and `forecast`.
-    features : sequence of str
-    alpha, psi_bound : float
-        Bounds: see `drift_table`.
-
-    Raises
-    ------
-    ValueError
-        If alpha is so small that nothing could ever be said to drift.
-    """
-    tests = len(features) + 1
-    if tests * _LARGEST_FLOOR >= alpha:
-        raise ValueError(
-            f"alpha={alpha:g} is too strict for {tests} tests, the forecast being one: over few "
-            f"blocks of dates none could fall below it; take more than {tests * _LARGEST_FLOOR:.3f}"
-        )
-    table = drift_table(learned, new, features, alpha=alpha)
-    forecasts = pd.DataFrame({"feature": [FORECAST]})
-    if not unlearned.empty:
-        forecasts = drift_table(unlearned, new, [FORECAST], alpha=alpha)
-    table = pd.concat([table, forecasts], ignore_index=True)
-    # One family of tests: what is to be rare is that any of them goes off by chance.
-    table["p_adjusted"] = holm(table["p_value"])
-    table["drifted"] = (table["p_adjusted"] < alpha) & (table["psi"] > psi_bound)
-    too_little = too_little_data(learned["date"], new["date"]) or ""
-    return Drift(table=table, psi_bound=psi_bound, alpha=alpha, too_little=too_little)
-
-
-def _furthest_first(table: pd.DataFrame) -> pd.DataFrame:
-    return table.sort_values("psi", ascending=False, kind="stable")
+        if self.performance.shared:
+            yield self.performance.left_out

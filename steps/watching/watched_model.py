@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from typing import Any
@@ -15,8 +15,7 @@ from steps.learning.proba import predict_proba_up
 from steps.learning.splits import window_rows
 from steps.market.features import get_feature_set
 from steps.market.labels import label_direction
-from steps.market.price_quality import Oddity, PriceQuality, describe_quality
-from steps.market.price_report import counted, first_of
+from steps.market.price_quality import PriceQuality, describe_quality
 from steps.market.snapshot import FeatureSnapshot
 from steps.tracking.mlflow_logger import SNAPSHOT_TAG, MLflowLogger
 from steps.tracking.model_store import load_model
@@ -147,7 +146,7 @@ class WatchedModel:
     ) -> PriceQuality:
         """Say what is odd about prices, for this model; see `describe_quality`."""
         feature_set = get_feature_set(self.version.metadata["feature_set"])
-        found = describe_quality(
+        return describe_quality(
             prices,
             known_symbols=self.snapshot.manifest["symbols"],
             needed_rows=feature_set.min_rows,
@@ -156,8 +155,6 @@ class WatchedModel:
             max_age=max_age,
             since=since,
         )
-        short = short_histories(prices, since, feature_set.settled_rows)
-        return replace(found, oddities=[*found.oddities, *short])
 
     def _with_forecasts(self, rows: pd.DataFrame) -> pd.DataFrame:
         if rows.empty:
@@ -201,33 +198,3 @@ def find_watched_model(uri: str, logger: MLflowLogger) -> WatchedModel:
         stored=stored,
         snapshot=load_snapshot(stored),
     )
-
-
-def short_histories(prices: pd.DataFrame, since: date, settled_rows: int) -> list[Oddity]:
-    """Name the symbols whose prices are enough for features as of old, but not before a date.
-
-    Parameters
-    ----------
-    prices : DataFrame
-        `date` and `symbol` at least.
-    since : date
-    settled_rows : int
-        See `FeatureSet.settled_rows`.
-
-    Returns
-    -------
-    list of Oddity
-        One, or none.
-    """
-    rows = prices.groupby("symbol").size()
-    before = (prices["date"] < pd.Timestamp(since)).groupby(prices["symbol"]).sum()
-    # The first new row is itself one of those that its features are computed from.
-    short = before[(rows >= settled_rows) & (before + 1 < settled_rows)]
-    if short.empty:
-        return []
-    named = first_of(f"{symbol} ({counted(count, 'row')})" for symbol, count in short.items())
-    text = (
-        f"{counted(len(short), 'symbol')} with less history before {since} than the "
-        f"{settled_rows - 1:,} rows after which features are as those of a longer one: {named}"
-    )
-    return [Oddity("not settled", "", text)]

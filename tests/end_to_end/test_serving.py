@@ -357,8 +357,8 @@ def test_text_that_is_no_unicode_is_refused(
         ({"max_age": "5"}, "max_age"),
         ({"max_age": 1.5}, "max_age"),
         ({"max_age": True}, "max_age"),
-        ({"horizon": 5}, "this model forecasts 1 trading days ahead, not 5"),
-        ({"horizon": -1}, "this model forecasts 1 trading days ahead, not -1"),
+        ({"horizon": 5}, "this model forecasts 1 trading day ahead, not 5"),
+        ({"horizon": -1}, "this model forecasts 1 trading day ahead, not -1"),
         ({"horizon": "1"}, "horizon"),
     ],
     ids=str,
@@ -452,7 +452,8 @@ def test_ages_count_from_the_day_asked_for(server: ModelServer, rows: list[Row])
     assert note(as_of="2013-03-08") == UNSETTLED
     assert note(as_of="2013-03-11") == f"{UNSETTLED}; stale: 6 weekdays old"
     assert note(as_of="2013-03-04", max_age=0) == f"{UNSETTLED}; stale: 1 weekday old"
-    assert note(as_of="1999-01-01", max_age=0) == UNSETTLED
+    refused = server.ask(records(rows, as_of="2013-02-28")).message
+    assert "as_of=2013-02-28, but the prices go on to 2013-03-01" in refused
     assert "weekdays old" in note(as_of="today")
     assert note(as_of="today", every_date=True) == UNSETTLED
 

@@ -10,6 +10,7 @@ from steps.market.prices import load_prices, open_prices
 SAMPLE_SYMBOLS = ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
 WEEKDAYS = pd.bdate_range("2024-01-01", periods=300).astype("datetime64[s]")  # from a Monday on
 RISING = [100.0 + n for n in range(20)]
+LATE = {"A08": 2, "B07": 3, "C00": 10, "Z11": 11}
 
 
 def history(symbol, closes, *, opens=None, volume=1.0, without=(), dates=WEEKDAYS):
@@ -91,11 +92,17 @@ def test_prices_that_are_all_stale_are_one_oddity():
     )
 
 
-def test_missing_and_unknown_symbols_are_named():
+def test_missing_and_unknown_symbols_are_named_once():
     found = quality(history("BBB", RISING), history("CCC", RISING), known_symbols=["BBB", "AAA"])
     assert [(each.kind, each.symbol, each.text) for each in found.oddities] == [
-        ("missing", "AAA", "AAA has no prices, though the model was trained on it"),
-        ("unknown", "CCC", "CCC is none of the 2 symbols the model was trained on"),
+        ("missing", "", "no prices of 1 symbol that the model was trained on: AAA"),
+        ("unknown", "", "1 symbol that the model was not trained on: CCC"),
+    ]
+    found = quality(history("BBB", RISING), known_symbols=[f"S{n:02}" for n in range(12)])
+    names = ", ".join(f"S{n:02}" for n in range(10))
+    assert texts(found) == [
+        f"no prices of 12 symbols that the model was trained on: {names} and 2 more",
+        "1 symbol that the model was not trained on: BBB",
     ]
 
 
@@ -104,10 +111,22 @@ def test_too_few_rows_and_rows_that_do_not_settle():
     found = quality(*parts, needed_rows=10, settled_rows=15, max_age=20)
     assert texts(found) == [
         "S9 has 9 rows of the 10 a forecast needs",
-        "S10 has 10 rows: if it was traded before, its features differ from those of its whole "
-        "history; with 15 rows they would not",
-        "S14 has 14 rows: if it was traded before, its features differ from those of its whole "
-        "history; with 15 rows they would not",
+        "2 symbols with fewer than 15 rows, so that features differ from those of any longer "
+        "history: S10 (10 rows), S14 (14 rows)",
+    ]
+
+
+def test_rows_must_settle_before_since():
+    parts = [history(symbol, RISING, without=range(late)) for symbol, late in LATE.items()]
+    found = quality(*parts, needed_rows=10, settled_rows=9, since=WEEKDAYS[10].date())
+    # With the first new row A08 has nine. Z11 has not enough rows at all.
+    assert [(each.kind, each.symbol) for each in found.oddities] == [
+        ("too few rows", "Z11"),
+        ("not settled", ""),
+    ]
+    assert texts(found, "not settled") == [
+        "2 symbols with fewer than 8 rows before 2024-01-15, so that features differ from those "
+        "of any longer history: B07 (7 rows), C00 (0 rows)"
     ]
 
 
@@ -361,7 +380,7 @@ def test_bundled_prices():
     assert found.symbols["rows"].tolist() == [3270, 196, 2148, 3270, 3270]
     assert not found.symbols[["missing_days", "zero_volume_days"]].any(axis=None)
     assert [(each.kind, each.symbol) for each in found.oddities] == [
-        ("not settled", "FB"),
+        ("not settled", ""),  # FB
         ("large move", "AAPL"),  # the profit warning of September 2000
     ]
     assert found.oddities[-1].text.startswith("AAPL falls 52 % on 2000-09-29")

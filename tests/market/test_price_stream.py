@@ -387,6 +387,32 @@ def test_no_room_to_sort(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+def test_who_is_stopped_while_sorting_stops(monkeypatch, tmp_path, stop):
+    # In the second batch: the first is asked for before the sorter is there.
+    monkeypatch.setattr(price_stream, "_BATCH_ROWS", 1000)
+    parse, calls = price_stream.parse_file, []
+
+    def parse_or_stop(raw, problems):
+        calls.append(raw)
+        if len(calls) == 3:
+            raise stop("now")
+        return parse(raw, problems)
+
+    monkeypatch.setattr(price_stream, "parse_file", parse_or_stop)
+    for name in ("a.csv", "b.csv", "c.csv"):
+        days = pd.date_range("2020-01-01", periods=5).astype(str)
+        numbers = dict.fromkeys(("open", "high", "low", "close", "volume"), 1.0)
+        pd.DataFrame({"date": days, "symbol": name, **numbers}).to_csv(tmp_path / name, index=False)
+    with (
+        pytest.raises(stop, match="now"),
+        open_prices(tmp_path) as files,
+        open_price_stream(files),
+    ):
+        pass
+
+
 def test_starting_up_does_not_load_the_sorter():
     command = "import sys, steps.market.price_stream; sys.exit('duckdb' in sys.modules)"
     subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=True)

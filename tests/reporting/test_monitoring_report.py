@@ -92,13 +92,14 @@ def test_the_finding_names_its_rows_and_figures() -> None:
     assert facts.facts == {
         "New rows": "260 rows, 2012-12-14 to 2013-03-01",
         "Reference": "7,262 rows, 2000-04-17 to 2008-08-18",
-        "Features that drifted": "2 of 24",
+        "Features that drifted": "1 of 23",
+        "Forecasts drifted": "yes",
         "AUC on new rows": "0.487, 95 % interval 0.401 to 0.572",
         "AUC at the evaluation": "0.513, 95 % interval 0.484 to 0.544",
         "Oddities in prices": 2,
     }
     (unknown,) = blocks(found_section(nothing()), Facts)
-    assert list(unknown.facts.values())[2:5] == [DASH] * 3
+    assert list(unknown.facts.values())[2:6] == [DASH] * 4
     assert unknown.facts["New rows"] == "none"
 
 
@@ -117,6 +118,7 @@ def test_each_feature_has_its_row_the_worst_first() -> None:
     assert len(blocks(section, Picture)) == 2
     assert "PSI lies above 0.25 and its adjusted p-value below 0.05" in texts(section)
     assert "the model's own probability" in texts(section)
+    assert "Not compared" not in texts(section)
     assert "below 0.1 is stable, above 0.25 has shifted (Siddiqi" in section.note
     assert "Holm" in section.note
     assert "blocks of dates" in section.note
@@ -135,8 +137,10 @@ def test_what_was_not_judged_is_no_verdict() -> None:
     assert found["b"][2:] == [DASH] * 3
     assert found["return_5d"][-1] == Mark("yes", "bad")
     assert "own probability" not in texts(section)
+    assert "Not compared: a, for it follows from the date" in texts(section)
     (facts,) = blocks(found_section(watch), Facts)
     assert facts.facts["Features that drifted"] == "1 of 1"
+    assert facts.facts["Forecasts drifted"] == DASH
 
 
 def test_scores_stand_beside_those_of_the_evaluation() -> None:
@@ -196,7 +200,7 @@ def test_oddities_stand_by_kind_and_of_many_the_first(count: int, last: str) -> 
         last,
     )
     assert len(moves.lines) == min(count, 11)
-    assert gaps == Notice("Gaps (1)", ["all lack a day"], "neutral")
+    assert gaps == Notice("Gaps", ["all lack a day"], "neutral")
 
 
 def test_nothing_at_all_makes_a_page_too() -> None:

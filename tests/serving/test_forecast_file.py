@@ -1,13 +1,15 @@
 """The file of forecasts: complete or not there."""
 
 import hashlib
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from steps.serving.forecast_file import ForecastFile
+from steps.serving.forecast_file import ForecastFile, ForecastFileError
 
 
 def forecasts(symbol: str, probabilities: list[float], note: str = "") -> pd.DataFrame:
@@ -67,6 +69,23 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
         raise RuntimeError
     assert path.read_text() == "yesterday's\n"
     assert [each.name for each in tmp_path.iterdir()] == ["f.csv"]
+
+
+def test_a_place_that_takes_no_more_is_named(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+        with (
+            pytest.raises(ForecastFileError, match=r"f\.csv cannot be written \(.*\): make room"),
+            ForecastFile(tmp_path / "f.csv") as file,
+        ):
+            for _ in range(50):
+                file.write(forecasts("A", [0.25] * 1000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, former)
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_to_write_is_a_file_without_rows(tmp_path: Path) -> None:

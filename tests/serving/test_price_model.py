@@ -197,7 +197,7 @@ def test_a_request_may_ask_for_more(model: PriceModel) -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"horizon": 5}, "this model forecasts 1 trading days ahead, not 5"),
+        ({"horizon": 5}, "this model forecasts 1 trading day ahead, not 5"),
         ({"as_of": "soon"}, "as_of='soon' is not a date: write 2020-01-31, today or newest"),
     ],
 )

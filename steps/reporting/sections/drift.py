@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
+from steps.market.price_report import first_of
 from steps.reporting.drift_figures import (
     distributions_figure,
     has_drifted,
@@ -9,12 +12,10 @@ from steps.reporting.drift_figures import (
     psi_figure,
     worst_first,
 )
-from steps.reporting.monitoring_findings import MonitoringFindings
+from steps.reporting.monitoring_findings import FORECAST, MonitoringFindings
 from steps.reporting.page import Block, Mark, Picture, Section, Table, Text, write_value
 from steps.reporting.sections.wording import write_p
 from steps.reporting.style import NOT_KNOWN
-
-_FORECAST = "forecast"
 
 
 def drift_section(findings: MonitoringFindings) -> Section:
@@ -30,9 +31,16 @@ def drift_section(findings: MonitoringFindings) -> Section:
         f"A feature drifted where its PSI lies above {findings.psi_bound:g} and its adjusted "
         f"p-value below {findings.alpha:g}."
     )
-    if (drift["feature"] == _FORECAST).any():
-        bounds += f" The row “{_FORECAST}” is the model's own probability of a rise."
+    if (drift["feature"] == FORECAST).any():
+        bounds += f" The row “{FORECAST}” is the model's own probability of a rise."
     blocks.append(Text(bounds))
+    if without := _not_compared(drift):
+        blocks.append(
+            Text(
+                f"Not compared: {first_of(without)}, for it follows from the date, and a part of a "
+                "year is not spread as whole years are."
+            )
+        )
     distributions = distributions_figure(drift, findings.reference, findings.new)
     if distributions is None:
         blocks.append(Text("There are no rows on both sides to draw."))
@@ -46,6 +54,10 @@ def drift_section(findings: MonitoringFindings) -> Section:
         "are adjusted for the number of features (Holm); drift says nothing on whether forecasts "
         "got worse.",
     )
+
+
+def _not_compared(drift: pd.DataFrame) -> list[str]:
+    return [str(name) for name in drift.loc[drift["psi"].isna(), "feature"] if name != FORECAST]
 
 
 def _table(findings: MonitoringFindings) -> Table:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import date
 from typing import Final
 
+import pandas as pd
+
+from steps.market.price_report import counted
 from steps.reporting.drift_figures import has_drifted, is_judged
 from steps.reporting.findings import Estimate
-from steps.reporting.monitoring_findings import MonitoringFindings
+from steps.reporting.monitoring_findings import FORECAST, MonitoringFindings
 from steps.reporting.page import Block, Facts, Notice, Section, Status, Text, write_value
-from steps.reporting.sections.wording import counted, ends, interval_name
+from steps.reporting.sections.wording import ends, interval_name
 from steps.reporting.style import NOT_KNOWN
 
 # Status: the colour of the reasons, what stands above them, and what is said without any.
@@ -28,7 +31,7 @@ def found_section(findings: MonitoringFindings) -> Section:
     facts = {
         "New rows": new,
         "Reference": _rows(findings.reference_rows, findings.reference_dates),
-        "Features that drifted": _drifted(findings),
+        **_drifted(findings.drift),
         "AUC on new rows": _estimate(findings.live),
         "AUC at the evaluation": _estimate(findings.then),
         "Oddities in prices": len(findings.oddities),
@@ -41,11 +44,16 @@ def _rows(count: int, dates: tuple[date, date]) -> str:
     return f"{counted(count, 'row')}, {first} to {last}"
 
 
-def _drifted(findings: MonitoringFindings) -> str:
-    if findings.drift.empty or not is_judged(findings.drift).any():
-        return NOT_KNOWN
-    drifted, judged = (tell(findings.drift).sum() for tell in (has_drifted, is_judged))
-    return f"{drifted:,} of {judged:,}"
+def _drifted(drift: pd.DataFrame) -> dict[str, str]:
+    """Say how many of the features drifted, and whether the forecasts did."""
+    judged = drift[is_judged(drift)] if len(drift) else pd.DataFrame(columns=["feature", "drifted"])
+    forecasts = judged["feature"] == FORECAST
+    features, own = (has_drifted(judged[which]) for which in (~forecasts, forecasts))
+    n = len(features)
+    return {
+        "Features that drifted": f"{features.sum():,} of {n:,}" if n else NOT_KNOWN,
+        "Forecasts drifted": ("yes" if own.any() else "no") if len(own) else NOT_KNOWN,
+    }
 
 
 def _estimate(estimate: Estimate | None) -> str:

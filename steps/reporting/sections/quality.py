@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
+from steps.market.price_report import counted
 from steps.reporting.monitoring_findings import MonitoringFindings, Oddity
 from steps.reporting.page import Block, Notice, Section, Text
 from steps.reporting.sections.tables import findings_table
-from steps.reporting.sections.wording import counted, in_words
+from steps.reporting.sections.wording import in_words
 
 MOST_SYMBOLS: Final = 50
 MOST_ODDITIES: Final = 10
@@ -54,4 +55,6 @@ def _notice(kind: str, oddities: list[Oddity]) -> Notice:
     lines = [oddity.text for oddity in oddities[:MOST_ODDITIES]]
     if len(oddities) > MOST_ODDITIES:
         lines.append(f"and {len(oddities) - MOST_ODDITIES:,} more")
-    return Notice(f"{in_words(kind)} ({len(oddities):,})", lines, "neutral")
+    of_many = not oddities[0].symbol  # one line that says itself how many symbols there are
+    number = "" if of_many else f" ({len(oddities):,})"
+    return Notice(in_words(kind) + number, lines, "neutral")

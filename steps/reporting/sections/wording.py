@@ -70,14 +70,3 @@ def write_p(p_value: float) -> str:
     ('0.043', '<0.001', '1.000')
     """
     return "<0.001" if p_value < 0.001 else write_value(p_value, ".3f")
-
-
-def counted(count: int, noun: str) -> str:
-    """Write how many there are of a thing.
-
-    Examples
-    --------
-    >>> counted(1, "row"), counted(1200, "row")
-    ('1 row', '1,200 rows')
-    """
-    return f"{count:,} {noun}{'s' if count != 1 else ''}"
