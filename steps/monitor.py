@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import date, timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
 import pandas as pd
 from pydantic import Field
@@ -38,10 +38,10 @@ class MonitorParams(StepParams):
     as_of: AsOf = Field(
         "today", description="the day ages are counted from; 'newest': the prices' newest date"
     )
-    max_age: int | Literal["none"] = Field(
+    max_age: Annotated[int, Field(ge=0)] | Literal["none"] = Field(
         MAX_AGE, description="weekdays after which prices are stale; 'none': never"
     )
-    confidence: float = Field(0.95, gt=0, le=0.99, description="confidence of every interval")
+    confidence: float = Field(0.95, ge=0.5, le=0.99, description="confidence of every interval")
     n_resamples: int = Field(1000, ge=100, le=100_000, description="resamples behind each interval")
 
 
@@ -125,11 +125,12 @@ def _watch(
 def _since(params: MonitorParams, model: WatchedModel) -> date:
     if params.since == "auto":
         return date.fromisoformat(model.snapshot.manifest["last_date"]) + timedelta(days=1)
-    learned_to = date.fromisoformat(model.windows["train"]["last_date"])
-    if params.since <= learned_to:
+    # The validation rows are not new to it: they chose its rounds and its threshold.
+    last_seen = max(model.windows[name]["last_date"] for name in ("train", "validation"))
+    if params.since <= date.fromisoformat(last_seen):
         raise ParameterError(
-            f"since={params.since}, but {model.version.name} learned from rows up to {learned_to}: "
-            "give a later date"
+            f"since={params.since}, but {model.version.name} was trained and validated on rows up "
+            f"to {last_seen}: give a later date"
         )
     return params.since
 

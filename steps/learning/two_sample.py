@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from steps.learning.drift import population_stability_index
 from steps.learning.scores import Floats
+from steps.market.price_report import counted
 
 TIME_OF_YEAR: Final = ("month",)
 """Features that say where in the year a date lies: a part of a year is not spread as years are."""
@@ -397,8 +398,8 @@ def _too_little(n_reference: int, n_new: int, block_length: int) -> str | None:
     ):
         if n_dates < fewest * block_length:
             return (
-                f"{n_dates:,} {what} dates, {fewest * block_length:,} needed ({fewest} blocks of "
-                f"{block_length}): too few to tell drift from chance"
+                f"{counted(n_dates, f'{what} date')}, {fewest * block_length:,} needed "
+                f"({fewest} blocks of {block_length}): too few to tell drift from chance"
             )
     return None
 

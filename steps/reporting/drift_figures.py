@@ -143,8 +143,7 @@ def distributions_figure(
     count = len(compared)
     title = "New rows over the reference"
     if count < len(drift):
-        which = f"the {count} that moved most" if known.any() else f"{count}"
-        title += f": {which} of {len(drift):,}"
+        title += f": {count} of {len(drift):,}"
     rows = -(-count // COLUMNS)
     inches = (WIDE * max(min(count, COLUMNS), 2) / COLUMNS, 0.7 + 2.1 * rows)
     figure, panels = new_grid("Distributions", title, inches, count, COLUMNS)

@@ -40,7 +40,9 @@ def build_monitoring_report(findings: MonitoringFindings) -> Page:
             live_section(findings),
             quality_section(findings),
             lineage_section(findings),
-            reproduce_section(findings, "The same prices and model give the same findings."),
+            reproduce_section(
+                findings, "The same prices, model and evaluation give the same findings."
+            ),
         ],
     )
 

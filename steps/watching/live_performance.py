@@ -11,14 +11,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from steps.learning.bootstrap import Interval
+from steps.learning.bootstrap import Interval, block_length
 from steps.learning.decline import Decline, judge_decline
 from steps.learning.intervals import score_intervals
 from steps.learning.scores import score_classifier
 from steps.market.price_report import counted
 
 FEWEST_DATES: Final = 63
-"""Three months of them: the dates with known labels below which there is no verdict."""
+FEWEST_BLOCKS: Final = 6
+"""Dates with known labels, and blocks of them, below which there is no verdict."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +104,10 @@ def judge_performance(
             labelled, horizon=horizon, confidence=confidence, n_resamples=n_resamples
         )
     unjudged = _too_few_labels(
-        labelled, " that the evaluation has not scored" if any(scored) else ""
+        labelled, horizon, " that the evaluation has not scored" if any(scored) else ""
     )
     if not unjudged and "auc_roc" not in then:
-        unjudged = "no verdict on performance: the model was never evaluated"
+        unjudged = "no verdict on performance: no evaluation of the model is recorded"
     decline = None
     if not unjudged:
         decline = judge_decline(live["auc_roc"], then["auc_roc"], alpha=alpha)
@@ -130,12 +131,13 @@ def _rows_among(rows: pd.DataFrame, others: pd.DataFrame) -> NDArray[np.bool_]:
     return np.asarray(found == "both", dtype=np.bool_)
 
 
-def _too_few_labels(labelled: pd.DataFrame, which: str) -> str:
+def _too_few_labels(labelled: pd.DataFrame, horizon: int, which: str) -> str:
     dates = labelled["date"].nunique()
-    if dates < FEWEST_DATES:
+    needed = max(FEWEST_DATES, FEWEST_BLOCKS * block_length(horizon))
+    if dates < needed:
         return (
             f"no verdict on performance: {counted(dates, 'date')} with known labels{which}, "
-            f"{FEWEST_DATES} are needed"
+            f"{needed} are needed"
         )
     if labelled["direction"].nunique() < 2:
         came = "up" if labelled["direction"].iloc[0] else "down"

@@ -79,7 +79,7 @@ def record_watch(
 
 def in_lines(watch: Watch) -> list[str]:
     """Put a watch into words for the terminal: verdict, reasons, what is odd about the prices."""
-    odd = [oddity.text for oddity in watch.quality.oddities]
+    odd = [" ".join(oddity.text.split()) for oddity in watch.quality.oddities]
     more = len(odd) - _MOST_ODDITIES
     lines = [f"odd: {text}" for text in odd[:_MOST_ODDITIES]]
     if more > 0:

@@ -50,7 +50,8 @@ class Watch:
         """The verdict in a sentence."""
         new = rows_of_dates(self.new, "new row")
         said = f"{self._drift_clause}; {self._performance_clause}"
-        return f"{self.status.capitalize()} on {new}: {said}."
+        found = "decline" if self._declined and self.drift.drifted.empty else self.status
+        return f"{found.capitalize()} on {new}: {said}."
 
     @property
     def reasons(self) -> list[str]:
@@ -101,16 +102,21 @@ class Watch:
     def _reasons_of_drift(self) -> Iterator[str]:
         drifted = self.drift.drifted
         for each in drifted.head(_MOST_NAMED).to_dict("records"):
-            yield f"{each['feature']} drifted: PSI {each['psi']:.2f}, p {each['p_adjusted']:.2g}"
+            yield (
+                f"{each['feature']} drifted: PSI {each['psi']:.2f}, "
+                f"adjusted p {each['p_adjusted']:.2g}"
+            )
         if len(drifted) > _MOST_NAMED:
             yield f"and {len(drifted) - _MOST_NAMED:,} more drifted"
         if self.drift.too_little:
             yield self.drift.too_little
         elif self.status == "stable":
             worst = self.drift.judged.iloc[0]
+            far = worst["psi"] > self.drift.psi_bound
             yield (
                 f"nothing drifted: {worst['feature']} moved furthest (PSI {worst['psi']:.2f}, "
-                f"p {worst['p_adjusted']:.2g})"
+                f"adjusted p {worst['p_adjusted']:.2g})"
+                + (", no farther than parts of the training window from one another" if far else "")
             )
         if self.drift.too_little_of_forecasts and not self.drift.too_little:
             yield (

@@ -139,7 +139,7 @@ def test_the_nine_that_moved_most_are_drawn_as_shares() -> None:
     reference, new = make_rows(500), make_rows(60, seed=1)
     figure = distributions_figure(make_drift(), reference, new)
     assert figure is not None
-    assert title_of(figure) == "New rows over the reference: the 9 that moved most of 24"
+    assert title_of(figure) == "New rows over the reference: 9 of 24"
     worst = worst_first(make_drift()).head(9)
     shown = [f"{row['feature']}  PSI {row['psi']:.3f}" for row in worst.to_dict("records")]
     assert headings(figure) == shown
