@@ -25,7 +25,7 @@ from steps.learning.scores import best_threshold, score_classifier
 from steps.learning.splits import DateSplit, purged_split
 from steps.market.snapshot import FeatureSnapshot
 from steps.provenance import code_sha256, environment
-from steps.serving.pack import log_price_model
+from steps.serving.pack import NoPriceModelError, log_price_model
 from steps.tracking.mlflow_logger import MLflowLogger
 from steps.tracking.snapshot_store import (
     LATEST,
@@ -124,8 +124,8 @@ def log_models(
     Returns
     -------
     str
-        The URI of the one that takes prices. Of a snapshot from before featurize stored its code
-        there is none, and it is the plain one's.
+        The URI of the one that takes prices; where the code stored with the snapshot does not make
+        its features, of the plain one.
     """
     metadata = {
         "feature_snapshot_id": stored.snapshot_id,
@@ -143,13 +143,14 @@ def log_models(
         metadata=metadata,
     )
     logger.set_tags(feature_model_uri=feature_model_uri)
-    model_uri = log_price_model(fitted.model, snapshot, stored, metadata, logger)
-    if model_uri is None:
+    try:
+        return log_price_model(fitted.model, snapshot, stored, metadata, logger)
+    except NoPriceModelError as error:
         say(
-            "the model takes features only: its snapshot came without the code that made it; run "
-            "featurize again for one that takes prices"
+            f"warning: the model takes features only, not prices, for {error}: run featurize and "
+            "train again with features that steps/market declares"
         )
-    return model_uri or feature_model_uri
+        return feature_model_uri
 
 
 def fit_rows(

@@ -163,7 +163,8 @@ def test_a_model_that_was_trained_otherwise_is_found_out(
     client: mlflow.MlflowClient, featurized: StepRun, trained: StepRun
 ) -> None:
     other = run("train", train, TrainParams(random_state=43, **QUICK))
-    client.set_tag(trained.run_id, "model_uri", other.tags["model_uri"])
+    for name in ("model_uri", "feature_model_uri"):
+        client.set_tag(trained.run_id, name, other.tags[name])
     change_environment(trained, xgboost="3.1.0", python="3.10.1")
     said, failed = not_reproduced(client, trained)
 

@@ -25,13 +25,17 @@ from steps.tracking.snapshot_store import StoredSnapshot, load_code, load_proven
 _EXAMPLE_SYMBOLS = ("AAPL", "MSFT")
 
 
+class NoPriceModelError(ValueError):
+    """No model that takes prices can be made of a snapshot; the message says why."""
+
+
 def log_price_model(
     model: Any,
     snapshot: FeatureSnapshot,
     stored: StoredSnapshot,
     metadata: Mapping[str, Any],
     logger: MLflowLogger,
-) -> str | None:
+) -> str:
     """Store a model that takes prices, with the very code its snapshot was made with.
 
     Parameters
@@ -46,17 +50,19 @@ def log_price_model(
 
     Returns
     -------
-    str or None
-        The model URI; None where the snapshot came without its code, as those of earlier versions.
+    str
+        The model URI.
 
     Raises
     ------
+    NoPriceModelError
+        If there is none to be made of the snapshot.
     SnapshotError
-        If the code with the snapshot is not what it was made with, or does not work any more.
+        If the code with the snapshot is not what it was made with.
     """
     code = load_code(stored)
     if not code:
-        return None
+        raise NoPriceModelError("its snapshot came without the code that made it")
     expected = load_provenance(stored)["code_sha256"]
     if hash_code(code) != expected:
         raise SnapshotError(
@@ -100,9 +106,9 @@ def _check_works(package: Path, data: Path, example: pd.DataFrame) -> None:
         loader = importlib.import_module(f"{package.name}.serving.price_model")
         loader._load_pyfunc(str(data)).predict(example)
     except Exception as error:  # whatever it is that does not fit
-        raise SnapshotError(
-            "the code that made the snapshot does not work with the rest of this version "
-            f"({type(error).__name__}: {error}): run featurize again; equal features keep their ID"
+        raise NoPriceModelError(
+            "the code stored with its snapshot does not work with the rest of this version "
+            f"({type(error).__name__}: {error})"
         ) from error
     finally:
         sys.path.remove(str(package.parent))

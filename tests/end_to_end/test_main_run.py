@@ -186,9 +186,11 @@ def test_the_model_loads_and_names_its_features(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tree.recorded.folder)
-    uri = tree.parent.data.tags["model_uri"]
-    assert mlflow.models.get_model_info(uri).metadata["feature_snapshot_id"] == tree.snapshot_id
-    model = mlflow.pyfunc.load_model(uri)
+    train = tree.children["train"].data.tags
+    assert tree.parent.data.tags["model_uri"] == train["model_uri"]
+    for uri in (train["model_uri"], train["feature_model_uri"]):
+        assert mlflow.models.get_model_info(uri).metadata["feature_snapshot_id"] == tree.snapshot_id
+    model = mlflow.pyfunc.load_model(train["feature_model_uri"])
     table = from_arrow(pq.read_table(tree.artifacts("featurize") / "snapshot" / "features.parquet"))
     predictions = pd.read_parquet(tree.artifacts("evaluate") / "predictions.parquet")
     names = model.metadata.get_input_schema().input_names()
