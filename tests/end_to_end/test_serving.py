@@ -241,7 +241,10 @@ def test_any_cell_is_taken_or_refused_as_the_loader_does(
         changed[place][title] = value
     expected = loader_says(changed, tmp_path)
     answer = server.ask(records(changed))
-    if expected is None:
+    if expected is None and answer.status == 400:
+        # A volume of 1e300 is a number, but what is computed from it need not be one.
+        assert "must be finite, found" in answer.message
+    elif expected is None:
         held: dict[str, int] = {}
         for row in changed:
             symbol = str(row["symbol"]).strip()
