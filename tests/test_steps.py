@@ -163,6 +163,7 @@ def test_train_names_the_parameters_a_model_does_not_use(
     assert "it does not use colsample_bytree" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_train_without_a_snapshot_makes_one(
     database: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

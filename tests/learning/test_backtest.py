@@ -292,6 +292,7 @@ def test_long_or_flat_is_an_account_that_buys_and_sells_everything() -> None:
     np.testing.assert_allclose(result.equity()["strategy"], worth, rtol=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 10**6),

@@ -117,6 +117,7 @@ def test_every_permutation_by_hand(trend: float) -> None:
     assert 0.01 < found["p_value"] < 0.9
 
 
+@pytest.mark.slow
 def test_without_memory_p_values_are_scipys() -> None:
     found = []
     for seed in range(8):
@@ -132,6 +133,7 @@ def test_without_memory_p_values_are_scipys() -> None:
 # --- a whole table -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_holm_is_statsmodels() -> None:
     random = np.random.default_rng(0)
     for number in (1, 2, 7, 24):

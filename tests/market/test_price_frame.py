@@ -117,6 +117,7 @@ CELLS = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(
     cells=st.lists(CELLS, min_size=2, max_size=2),
