@@ -1,8 +1,6 @@
 """What all tests share: a clean environment, an empty folder to be in, a database to fill."""
 
 import os
-import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,8 +8,11 @@ from pathlib import Path
 
 import filelock
 import pytest
+from services.sqlite import place_database
 
 ROOT = Path(__file__).resolve().parents[1]
+
+pytest_plugins = ["services.plugin", "faults.plugin"]
 
 
 def clean_environment() -> dict[str, str]:
@@ -26,6 +27,7 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("CANDLEWICK_STATE", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     if "mlflow" in sys.modules:
@@ -63,14 +65,7 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def database(migrated_database: Path, in_empty_folder: Path) -> Path:
     """A fresh copy of the empty database, as ``mlflow.db`` in the test's folder."""
-    path = in_empty_folder / "mlflow.db"
-    shutil.copy(migrated_database, path)
-    with sqlite3.connect(path) as connection:
-        connection.execute(
-            "UPDATE experiments SET artifact_location = ?", (str(in_empty_folder / "mlruns" / "0"),)
-        )
-    connection.close()
-    return path
+    return place_database(migrated_database, in_empty_folder) / "mlflow.db"
 
 
 @pytest.fixture

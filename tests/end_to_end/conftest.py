@@ -10,8 +10,9 @@ import mlflow
 import pytest
 from mlflow.entities import Run
 from mlflow.exceptions import ExecutionException
+from services.sqlite import place_database
 
-from end_to_end.recipe import Recorded, copy_project, environment, git, place_database, run, told
+from end_to_end.recipe import Recorded, copy_project, environment, git, run, told
 from end_to_end.servers import git_server, serve
 
 

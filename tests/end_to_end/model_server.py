@@ -1,22 +1,18 @@
 """A model behind HTTP on loopback, as `mlflow models serve` puts it there."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from services.server import PATIENCE, Server, free_port, running
+
 from end_to_end.recipe import environment
 
-PATIENCE = 300.0  # seconds a server may take to start on a loaded machine
 JSON = {"Content-Type": "application/json"}
 
 
@@ -74,43 +70,25 @@ def serve_model(
         yield ModelServer(port)
 
 
-@contextmanager
+class Command(Server):
+    """A command that ends up listening on a port."""
+
+    def __init__(
+        self, command: Sequence[str], port: int, folder: Path, environment: Mapping[str, str]
+    ) -> None:
+        super().__init__(folder, port)
+        self._words = list(command)
+        self._given = dict(environment)
+
+    def _command(self) -> list[str]:
+        return self._words
+
+    def _environment(self) -> dict[str, str]:
+        return self._given
+
+
 def started(
     command: Sequence[str], port: int, folder: Path, environment: Mapping[str, str]
-) -> Iterator[None]:
+) -> AbstractContextManager[Command]:
     """Run a command that ends up listening on a port; end it, and all it has started."""
-    log = folder / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # MLflow starts the server as its child: both are to end
-        )
-    try:
-        _wait_for(port, process, log)
-        yield
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(timeout=60)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
-        except OSError:
-            time.sleep(0.1)
-        else:  # uvicorn listens when the model is loaded
-            return
-    raise RuntimeError(f"no server on port {port}:\n{log.read_text()[-4000:]}")
+    return running(Command(command, port, folder, environment))

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import sqlite3
 import subprocess
 import sys
 from functools import cached_property
@@ -70,18 +69,6 @@ def copy_project(folder: Path) -> Path:
 def mlflow_run(*arguments: str, cwd: Path, **changes: str) -> subprocess.CompletedProcess[str]:
     """Run `mlflow run` with arguments."""
     return run(sys.executable, "-m", "mlflow", "run", *arguments, cwd=cwd, **changes)
-
-
-def place_database(migrated: Path, folder: Path) -> Path:
-    """Put an empty database into a folder, as if it had been made there."""
-    database = folder / "mlflow.db"
-    shutil.copy(migrated, database)
-    connection = sqlite3.connect(database)
-    with connection:
-        place = (str(folder / "mlruns" / "0"),)
-        connection.execute("UPDATE experiments SET artifact_location = ?", place)
-    connection.close()
-    return folder
 
 
 def told(stderr: str) -> list[str]:
