@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from steps.market.plain_text import SYMBOL_LIMIT, is_symbol
 from steps.market.price_checks import (
     NO_ZONE,
     Codes,
@@ -26,7 +27,7 @@ _NUMBER: Final = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?$|^[+-]?(inf|i
 _MISSING: Final = ["", "-", "na", "n/a", "#n/a", "<na>", "nan", "nat", "none", "null"]
 _NUMBERS: Final = ("open", "high", "low", "close", "volume")
 _NO_DAY: Final = np.datetime64("NaT", "s")
-
+_QUOTED: Final = 100  # characters of a cell that a report quotes
 
 _WANTED: Final = {
     "date": "2020-01-31 or 20200131",
@@ -73,7 +74,9 @@ def parse_file(raw: RawFile, problems: Problems) -> ParsedFile:
         problems.add_cells(raw.name, kind, raw.place, flags, say)
 
     def text_of(column: str, row: int) -> str:
-        return repr(texts[column][row].as_py())
+        cell = texts[column][row].as_py()
+        long = isinstance(cell, str) and len(cell) > _QUOTED
+        return repr(f"{cell[:_QUOTED]}…" if long else cell)
 
     note(
         "missing value",
@@ -92,6 +95,15 @@ def parse_file(raw: RawFile, problems: Problems) -> ParsedFile:
         bad,
         lambda column, row: (
             f"{text_of(column, row)} is not a number — write it as {_WANTED[column]}"
+        ),
+    )
+    odd = np.array([not is_symbol(symbol) for symbol in symbols], dtype=bool)
+    note(
+        "not a symbol",
+        {"symbol": odd[codes]} if odd.any() else {},
+        lambda column, row: (
+            f"{text_of(column, row)} holds control characters, or more than {SYMBOL_LIMIT} "
+            f"characters — write {_WANTED[column]}"
         ),
     )
     return ParsedFile(raw.name, raw.place, days, offsets, symbols, codes, numbers)

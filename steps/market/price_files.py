@@ -175,9 +175,9 @@ def _fetch(url: str, folder: Path) -> PriceFiles:
     except Exception as error:
         # Each filesystem raises errors of its own library. Not chained: their messages, and
         # so the traceback, may hold the keys in the URL.
-        raise PriceError(f"{_safe(url)} cannot be opened: {_reason(error)}") from None
+        raise PriceError(f"{without_secrets(url)} cannot be opened: {_reason(error)}") from None
     names = [url] if remote == [where] else map(filesystem.unstrip_protocol, remote)
-    return PriceFiles(tuple(paths), tuple(map(_safe, names)))
+    return PriceFiles(tuple(paths), tuple(map(without_secrets, names)))
 
 
 def _find_remote(filesystem: Any, where: str, url: str) -> list[str]:
@@ -185,7 +185,7 @@ def _find_remote(filesystem: Any, where: str, url: str) -> list[str]:
     if any(sign in where for sign in ("*[" if is_web else "*?[")):
         found = sorted(path for path in filesystem.glob(where) if filesystem.isfile(path))
         if not found:
-            raise PriceError(f"{_safe(url)} matches no file — check the pattern")
+            raise PriceError(f"{without_secrets(url)} matches no file — check the pattern")
         return found
     # Asking a web server whether an address is a folder would download what is there.
     is_file = not where.endswith("/") if is_web else filesystem.isfile(where)
@@ -193,15 +193,21 @@ def _find_remote(filesystem: Any, where: str, url: str) -> list[str]:
         return [where]
     entries = filesystem.ls(where, detail=True)
     files = {_base(entry["name"]): entry["name"] for entry in entries if entry["type"] == "file"}
-    return [files[name] for name in _price_names(list(files), _safe(url))]
+    return [files[name] for name in _price_names(list(files), without_secrets(url))]
 
 
 def _base(path: str) -> str:
     return urlsplit(path).path.rstrip("/").rpartition("/")[2]
 
 
-def _safe(text: str) -> str:
-    """Blank out what may be secret in the URLs of a text: user and password, and queries."""
+def without_secrets(text: str) -> str:
+    """Blank out what may be secret in the URLs of a text: user and password, and queries.
+
+    Examples
+    --------
+    >>> without_secrets("https://quant:s3cret@host/prices.csv?signature=abc")
+    'https://host/prices.csv?…'
+    """
     text = re.sub(r"(?<=://)[^/?#\s]*@", "", text)
     return re.sub(r"(https?://[^?\s]*)\?[^\s'\")]*", r"\1?…", text)
 
@@ -213,5 +219,5 @@ def _reason(error: Exception) -> str:
         return "there is no such file — check the address"
     if status := getattr(error, "status", None):
         return f"the server answered {status} — check the address and your permissions"
-    told = _safe((str(error) or type(error).__name__).splitlines()[0])
+    told = without_secrets((str(error) or type(error).__name__).splitlines()[0])
     return f"{told} — check the address, the network and your keys"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 
@@ -25,6 +26,19 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _PANDAS_INDEX: Final = "__index_level_0__"
 _BLOCK: Final = 2**20
 _BATCH_ROWS: Final = 50_000
+
+_LONGEST_LINE: Final = 2**20
+"""Bytes; one of prices has some hundred."""
+
+_DENSEST_TEXT: Final = 100
+_DENSEST_TABLE: Final = 200
+"""How many times the size of its file a text, or a table, may have once it is unpacked."""
+
+_SMALL: Final = 2**28
+"""Bytes that may come out of any file, however small it is."""
+
+_ROW_BYTES: Final = 64
+"""What a row of prices takes in memory."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +69,14 @@ class _NotTextError(ValueError):
     """The bytes are not those of a text file."""
 
 
-_UNREADABLE: Final = (OSError, EOFError, zlib.error, csv.Error, _NotTextError, pa.ArrowException)
+class _BombError(ValueError):
+    """There is more in the file than prices would leave in one of its size."""
+
+
+_UNREADABLE: Final = (
+    *(OSError, EOFError, zlib.error, csv.Error, pa.ArrowException),
+    *(_NotTextError, _BombError),
+)
 
 
 def file_format(path: Path) -> str:
@@ -120,16 +141,27 @@ def read_batches(path: Path, name: str, problems: Problems) -> Iterator[RawFile]
         problems.add(name, "no rows", "the file has no rows")
 
 
+def _check_unpacked(size: int, stored: int, densest: int) -> None:
+    """Refuse a file that was made to unpack to much more than prices would."""
+    limit = max(_SMALL, densest * stored)
+    if size > limit:
+        raise _BombError(
+            f"it unpacks to more than {limit / 2**20:,.0f} MB, {densest} times its size or more, "
+            "as prices do not"
+        )
+
+
 def _reason(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _read_parquet(path: Path, name: str, problems: Problems) -> RawFile | None:
-    with parquet.ParquetFile(path) as file:
+    with _open_parquet(path) as file:
         stored = _stored_titles(file.schema_arrow, name, problems)
         if not stored:
             return None
         table = file.read(columns=list(stored.values()))
+    _check_texts(table)
     columns = {column: table[title] for column, title in stored.items()}
     return RawFile(name, lambda row: f"row {row + 1}", columns)
 
@@ -138,13 +170,47 @@ def _parquet_batches(
     path: Path, name: str, problems: Problems
 ) -> Iterator[dict[str, pa.ChunkedArray]]:
     # Arrow would otherwise fetch whole columns, and keep what it has fetched.
-    with parquet.ParquetFile(path, buffer_size=_BLOCK, pre_buffer=False) as file:
+    with _open_parquet(path, buffer_size=_BLOCK, pre_buffer=False) as file:
         stored = _stored_titles(file.schema_arrow, name, problems)
         if not stored:
             return
         for batch in file.iter_batches(_BATCH_ROWS, columns=list(stored.values())):
             table = pa.Table.from_batches([batch])
+            _check_texts(table)
             yield {column: table[title] for column, title in stored.items()}
+
+
+@contextmanager
+def _open_parquet(path: Path, **options: Any) -> Iterator[parquet.ParquetFile]:
+    """Open a Parquet file, unless it says that it holds more than it can."""
+    size = path.stat().st_size
+    with parquet.ParquetFile(path) as file:
+        footer, schema = file.metadata, file.schema_arrow
+        groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    rows = max(footer.num_rows, sum(group.num_rows for group in groups))
+    _check_unpacked(rows * _ROW_BYTES, size, _DENSEST_TABLE)
+    for group in groups:
+        _check_unpacked(group.total_byte_size, size, _DENSEST_TABLE)
+    # A text that repeats is stored once, and is not to be multiplied before its length is known.
+    texts = [field.name for field in schema if _is_text(field.type)]
+    with parquet.ParquetFile(path, read_dictionary=texts, **options) as file:
+        yield file
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind)
+    )
+
+
+def _check_texts(table: pa.Table) -> None:
+    """Refuse texts that would take far more room, row by row, than they do in the file."""
+    for column in table.columns:
+        if pa.types.is_dictionary(column.type) and _is_text(column.type.value_type):
+            for chunk in column.chunks:
+                longest = pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0
+                if longest * len(chunk) > _SMALL:
+                    raise _BombError(f"it repeats a text of {longest:,} bytes in its rows")
 
 
 def _stored_titles(schema: pa.Schema, name: str, problems: Problems) -> dict[str, str]:
@@ -236,26 +302,53 @@ def _open_text(path: Path) -> Iterator[io.BufferedReader]:
         zipped = stored.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
         stored.seek(0)
         stream: Any = gzip.GzipFile(fileobj=stored) if zipped else stored
-        returns_only = not any(b"\n" in block for block in iter(partial(stream.read, _BLOCK), b""))
+        size = path.stat().st_size
+        returns_only = not _has_line_feed(stream, size)
         stream.seek(0)
         marked = stream.read(len(_BYTE_ORDER_MARK)) == _BYTE_ORDER_MARK
         stream.seek(len(_BYTE_ORDER_MARK) if marked else 0)
-        proven = pa.TransformInputStream(pa.PythonFile(stream, "r"), _prover(returns_only))
+        proven = pa.TransformInputStream(pa.PythonFile(stream, "r"), _prover(returns_only, size))
         with io.BufferedReader(proven, _BLOCK) as text:
             yield text
 
 
-def _prover(returns_only: bool) -> Callable[[pa.Buffer], bytes]:
+def _has_line_feed(stream: Any, stored: int) -> bool:
+    """Look for the first line feed of a text, in a file of `stored` bytes."""
+    unpacked = pending = 0
+    for block in iter(partial(stream.read, _BLOCK), b""):
+        if b"\n" in block:
+            return True
+        unpacked += len(block)
+        _check_unpacked(unpacked, stored, _DENSEST_TEXT)
+        pending = _pending(block, b"\r", pending, 1)
+    return False
+
+
+def _pending(block: bytes, end: bytes, pending: int, line: int) -> int:
+    """Return how long the line is that a block leaves unfinished, `pending` having come before."""
+    pending += len(block.partition(end)[0])
+    if pending > _LONGEST_LINE:
+        raise _NotTextError(
+            f"line {line} has more than {_LONGEST_LINE:,} bytes, as no line of prices has"
+        )
+    return len(block) - block.rfind(end) - 1 if end in block else pending
+
+
+def _prover(returns_only: bool, stored: int) -> Callable[[pa.Buffer], bytes]:
     """Return a function that passes on blocks of text, and raises at what is none.
 
     Files of old whose lines end in a carriage return alone get line feeds.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     line = 1
+    unpacked = pending = 0
 
     def prove(buffer: pa.Buffer) -> bytes:
-        nonlocal line
+        nonlocal line, unpacked, pending
         block: bytes = buffer.to_pybytes()
+        unpacked += len(block)
+        _check_unpacked(unpacked, stored, _DENSEST_TEXT)
+        pending = _pending(block, b"\r" if returns_only else b"\n", pending, line)
         try:
             decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:

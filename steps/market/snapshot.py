@@ -16,6 +16,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from steps.market.plain_text import is_symbol
+
 DATE: Final = "date"
 SYMBOL: Final = "symbol"
 LABEL: Final = "direction"
@@ -23,6 +25,18 @@ LABEL_KNOWN_AT: Final = "label_known_at"
 _FEATURE_DTYPE: Final = np.dtype("<f4")
 _NO_LABEL: Final = -1
 _NO_DATE: Final = np.iinfo(np.int32).min
+
+_KINDS: Final[dict[str, type]] = {
+    "feature_names": list,
+    "feature_set": str,
+    "version": str,
+    "row_count": int,
+    "symbols": list,
+    "first_date": str,
+    "last_date": str,
+    "values_sha256": str,
+    "label": dict,
+}
 
 Manifest = dict[str, Any]
 
@@ -98,18 +112,13 @@ class FeatureSnapshot:
             If a value, a date, a symbol or a column is not what the manifest vouches for. The
             message gives both hashes.
         """
-        try:
-            found = describe_table(
-                self.table,
-                feature_set=self.manifest["feature_set"],
-                version=self.manifest["version"],
-                label=self.manifest["label"],
-            )
-        except KeyError as missing:
-            raise SnapshotError(
-                f"the manifest has no entry {missing}: it was not written by featurize; "
-                "run featurize again"
-            ) from missing
+        check_manifest(self.manifest)
+        found = describe_table(
+            self.table,
+            feature_set=self.manifest["feature_set"],
+            version=self.manifest["version"],
+            label=self.manifest["label"],
+        )
         if found == self.manifest:
             return
         changed = sorted(k for k in found if found[k] != self.manifest.get(k))
@@ -119,6 +128,35 @@ class FeatureSnapshot:
             f"{self.manifest.get('values_sha256')}. The stored table was changed after it was "
             "written: run featurize again"
         )
+
+
+def check_manifest(manifest: Any) -> None:
+    """Make sure that what the steps read in a manifest is there and of its kind.
+
+    Whether it is true, :meth:`FeatureSnapshot.verify` finds out.
+
+    Raises
+    ------
+    SnapshotError
+        If it is not; the message names the first entry.
+    """
+    if not isinstance(manifest, dict):
+        raise SnapshotError(
+            f"the manifest is a {type(manifest).__name__}, expected an object: it was not written "
+            "by featurize; run featurize again"
+        )
+    for name, kind in _KINDS.items():
+        value: Any = manifest.get(name)
+        fits = type(value) is kind
+        if fits and kind is list:
+            fits = all(isinstance(each, str) and is_symbol(each) for each in value)
+        if fits and name == "label":
+            fits = type(value.get("horizon")) is int
+        if not fits:
+            raise SnapshotError(
+                f"the manifest's entry {name} is missing or of another kind than expected: it was "
+                "not written by featurize; run featurize again"
+            )
 
 
 def make_snapshot(

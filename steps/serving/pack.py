@@ -29,12 +29,30 @@ class NoPriceModelError(ValueError):
     """No model that takes prices can be made of a snapshot; the message says why."""
 
 
+def read_code(stored: StoredSnapshot) -> dict[str, str]:
+    """Return the code a snapshot was made with, by file name; of older snapshots, none.
+
+    Raises
+    ------
+    SnapshotError
+        If it is not what the snapshot was made with.
+    """
+    code = load_code(stored)
+    if code and (found := hash_code(code)) != (expected := load_provenance(stored)["code_sha256"]):
+        raise SnapshotError(
+            f"the code stored with snapshot {stored.snapshot_id} hashes to {found}, it "
+            f"was made with {expected}: it was changed after it was written; run featurize again"
+        )
+    return code
+
+
 def log_price_model(
     model: Any,
     snapshot: FeatureSnapshot,
     stored: StoredSnapshot,
     metadata: Mapping[str, Any],
     logger: MLflowLogger,
+    code: Mapping[str, str] | None = None,
 ) -> str:
     """Store a model that takes prices, with the very code its snapshot was made with.
 
@@ -47,6 +65,8 @@ def log_price_model(
     metadata : mapping
         Goes with the model; has ``best_threshold`` and ``model_type``.
     logger : MLflowLogger
+    code : mapping of str to str, optional
+        What :func:`read_code` returned; default: it is read now.
 
     Returns
     -------
@@ -60,15 +80,9 @@ def log_price_model(
     SnapshotError
         If the code with the snapshot is not what it was made with.
     """
-    code = load_code(stored)
+    code = read_code(stored) if code is None else code
     if not code:
         raise NoPriceModelError("its snapshot came without the code that made it")
-    expected = load_provenance(stored)["code_sha256"]
-    if hash_code(code) != expected:
-        raise SnapshotError(
-            f"the code stored with snapshot {stored.snapshot_id} hashes to {hash_code(code)}, it "
-            f"was made with {expected}: it was changed after it was written; run featurize again"
-        )
     manifest = snapshot.manifest
     learned = Learned(
         feature_snapshot_id=stored.snapshot_id,
@@ -104,7 +118,7 @@ def _check_works(package: Path, data: Path, example: pd.DataFrame) -> None:
     sys.path.insert(0, str(package.parent))
     try:
         loader = importlib.import_module(f"{package.name}.serving.price_model")
-        loader._load_pyfunc(str(data)).predict(example)
+        loader.PriceModel.load(data).predict(example)
     except Exception as error:  # whatever it is that does not fit
         raise NoPriceModelError(
             "the code stored with its snapshot does not work with the rest of this version "

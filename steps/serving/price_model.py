@@ -20,6 +20,7 @@ from steps.market.price_frame import read_frame
 from steps.market.price_report import counted
 from steps.serving.as_of import NEWEST, TODAY, AsOf, resolve_as_of
 from steps.serving.forecast import MAX_AGE, Learned, forecast
+from steps.tracking.checksums import check
 from steps.tracking.native_models import read_native, write_native
 from steps.tracking.refusal import refusal
 
@@ -109,6 +110,11 @@ class PriceModel:
         write_native(self.model, folder)
         (folder / LEARNED).write_text(json.dumps(vars(self.learned), indent=2) + "\n")
 
+    @classmethod
+    def load(cls, folder: Path) -> PriceModel:
+        """Read what `save` has written."""
+        return cls(read_native(folder), Learned.of(json.loads((folder / LEARNED).read_text())))
+
     def _check_horizon(self, asked: int) -> None:
         if asked not in (0, self.learned.horizon):
             raise ValueError(
@@ -142,6 +148,12 @@ def _read_as_of(text: str) -> AsOf:
 
 
 def _load_pyfunc(path: str) -> PriceModel:
-    """Be what MLflow calls to load a model: its name for this is fixed."""
-    folder = Path(path)
-    return PriceModel(read_native(folder), Learned.of(json.loads((folder / LEARNED).read_text())))
+    """Be what MLflow calls to load a model: its name for this is fixed.
+
+    Where MLflow loads it by itself, this code runs before it is checked, but none of the model's
+    other files is read. In one expression, so that no single wrong byte here skips the check.
+    """
+    data = Path(path)  # in the model it is data/data
+    return PriceModel.load(
+        check(data.parents[1], required=True) / data.relative_to(data.parents[1])
+    )

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, infer_signature
+from mlflow.models import infer_signature
 
+from steps.tracking.checksums import DamagedError
+from steps.tracking.downloads import download
 from steps.tracking.native_models import SKOPS_TRUSTED, read_native
-from steps.tracking.price_model_store import is_price_model
+from steps.tracking.price_model_store import data_of, is_price_model
 from steps.tracking.requirements import pinned
+from steps.tracking.sealed_models import ModelLog, inside, log_sealed, metadata_of, read_sealed
 from steps.tracking.stores import TrackingError, first_line
 
 
@@ -24,6 +26,7 @@ def save_model(
     name: str,
     model_type: str | None = None,
     pip_requirements: Sequence[str] | None = None,
+    log: ModelLog = log_sealed,
     **details: Any,
 ) -> str:
     """Log a model to a run and return its URI.
@@ -36,6 +39,8 @@ def save_model(
         Checked against the model; recorded in its metadata.
     pip_requirements : sequence of str, optional
         Default: the versions installed here. (MLflow's own way of finding them out takes seconds.)
+    log : callable, optional
+        What stores it.
     **details
         ``signature``, ``input_example``, ``metadata``: as in MLflow.
 
@@ -52,7 +57,6 @@ def save_model(
         )
     metadata = {**(details.pop("metadata", None) or {}), "model_type": model_type or flavor}
     common: dict[str, Any] = {
-        "artifact_path": None,  # its older name; the method asks for it all the same
         "run_id": run_id,
         "name": name,
         "pip_requirements": list(pip_requirements or pinned(flavor)),
@@ -62,7 +66,7 @@ def save_model(
     if flavor == "xgboost":
         import mlflow.xgboost
 
-        return str(Model.log(flavor=mlflow.xgboost, xgb_model=model, **common).model_uri)
+        return log(mlflow.xgboost, xgb_model=model, **common)
     import mlflow.sklearn
 
     predict_fn = "predict_proba" if hasattr(model, "predict_proba") else "predict"
@@ -71,8 +75,8 @@ def save_model(
         # MLflow would infer it from `predict`, whatever function it is told to serve.
         common["signature"] = infer_signature(example, getattr(model, predict_fn)(example))
     try:
-        stored = Model.log(
-            flavor=mlflow.sklearn,
+        return log(
+            mlflow.sklearn,
             sk_model=model,
             serialization_format="skops",
             skops_trusted_types=list(SKOPS_TRUSTED),
@@ -87,7 +91,6 @@ def save_model(
             f"the model holds {foreign.rstrip('.')}: log_model stores what scikit-learn itself is "
             "made of, since anything else could not be loaded without trusting it"
         ) from error
-    return str(stored.model_uri)
 
 
 def flavor_of(model: Any) -> str:
@@ -111,7 +114,8 @@ def flavor_of(model: Any) -> str:
 def load_model(uri: str) -> tuple[Any, Mapping[str, Any]]:
     """Load a model and its metadata.
 
-    Only types on Candlewick's own list are loaded, not those the stored model asks to be trusted.
+    All of its files are checked first. Only types on Candlewick's own list are loaded, not those
+    the stored model asks to be trusted.
 
     Returns
     -------
@@ -121,11 +125,13 @@ def load_model(uri: str) -> tuple[Any, Mapping[str, Any]]:
     Raises
     ------
     TrackingError
-        If the model is gone, unreadable or holds a type that is not trusted.
+        If the model is gone, damaged, unreadable or holds a type that is not trusted.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
-            return _read(Path(download_artifacts(artifact_uri=uri, dst_path=folder)))
+            return _read(download(uri, folder))
+    except DamagedError as error:
+        raise TrackingError(f"model {uri} is not used: {error}. Train again") from error
     except Exception as error:  # each library has its own
         raise TrackingError(
             f"model {uri} cannot be loaded ({type(error).__name__}: {first_line(error)}): "
@@ -134,24 +140,25 @@ def load_model(uri: str) -> tuple[Any, Mapping[str, Any]]:
 
 
 def _read(folder: Path) -> tuple[Any, Mapping[str, Any]]:
-    description = Model.load(str(folder))
+    description = read_sealed(folder)
     if is_price_model(description):
-        model = read_native(folder / description.flavors["python_function"]["data"])
+        model = read_native(data_of(folder, description))
     elif "xgboost" in description.flavors:
         import mlflow.xgboost
 
-        _check_xgboost(description.flavors["xgboost"])
+        _check_xgboost(folder, description.flavors["xgboost"])
         model = mlflow.xgboost.load_model(str(folder))
     else:
         import skops.io
 
-        file = folder / description.flavors["sklearn"]["pickled_model"]
+        file = inside(folder, description.flavors["sklearn"]["pickled_model"])
         model = skops.io.load(file, trusted=list(SKOPS_TRUSTED))
-    return model, description.metadata or {}
+    return model, metadata_of(description)
 
 
-def _check_xgboost(flavor: Mapping[str, Any]) -> None:
-    """Refuse a description that has MLflow import something else than xgboost."""
+def _check_xgboost(folder: Path, flavor: Mapping[str, Any]) -> None:
+    """Refuse a description that has MLflow read or import something else than xgboost's."""
     model_class = str(flavor.get("model_class"))
     if not model_class.startswith("xgboost.") or flavor.get("code"):
         raise TypeError(f"it asks for {model_class} and code {flavor.get('code')!r} to be trusted")
+    inside(folder, flavor.get("data"))

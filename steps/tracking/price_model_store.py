@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,17 +15,22 @@ from typing import Any, Final, Protocol
 
 import mlflow
 import pandas as pd
-from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
+from steps.tracking.checksums import DamagedError
+from steps.tracking.downloads import download
 from steps.tracking.registry import RegisteredModel
 from steps.tracking.requirements import constraints
+from steps.tracking.sealed_models import ModelLog, inside, log_sealed, metadata_of, read_sealed
 from steps.tracking.stores import TrackingError, first_line
 
 _TAKES: Final = "takes"
 """The entry of a model's metadata that says what goes in."""
+
+_LOADER: Final = ".serving.price_model"
+"""The module that loads a model, in the package that it carries."""
 
 _OUTPUTS: Final = {
     "date": DataType.string,
@@ -87,6 +93,7 @@ def save_price_model(
     params: Mapping[str, Any],
     input_example: pd.DataFrame,
     metadata: Mapping[str, Any],
+    log: ModelLog = log_sealed,
 ) -> str:
     """Log a model that takes prices to a run and return its URI.
 
@@ -104,6 +111,8 @@ def save_price_model(
     input_example : DataFrame
         Raw prices.
     metadata : mapping
+    log : callable, optional
+        What stores it.
     """
     import mlflow.pyfunc  # costs time to import, and most steps do not need it
 
@@ -118,12 +127,11 @@ def save_price_model(
         limits = Path(folder, "constraints.txt")
         limits.write_text("\n".join(constraints(pip_requirements)) + "\n")
         with _quiet("mlflow.pyfunc"):  # it tells that it looks at the example
-            stored = Model.log(
-                artifact_path=None,
-                flavor=mlflow.pyfunc,
+            return log(
+                mlflow.pyfunc,
                 run_id=run_id,
                 name=name,
-                loader_module=f"{code.name}.serving.price_model",
+                loader_module=f"{code.name}{_LOADER}",
                 data_path=str(data),
                 code_paths=[str(code)],
                 pip_requirements=[*pip_requirements, f"-c {limits}"],
@@ -131,7 +139,6 @@ def save_price_model(
                 input_example=input_example,
                 metadata={**metadata, _TAKES: "prices"},
             )
-    return str(stored.model_uri)
 
 
 @contextmanager
@@ -156,8 +163,25 @@ def is_price_model(description: Model) -> bool:
     return (description.metadata or {}).get(_TAKES) == "prices"
 
 
+def data_of(folder: Path, description: Model) -> Path:
+    """Return the folder that a price model's loader reads, if all is as it was stored here.
+
+    Raises
+    ------
+    DamagedError
+        If the description asks for other code than the package that the model carries.
+    """
+    flavor = description.flavors["python_function"]
+    loader = str(flavor.get("loader_module"))
+    if not re.fullmatch(rf"candlewick_\w+{re.escape(_LOADER)}", loader):
+        raise DamagedError(f"it asks for the loader {loader!r}, which no price model has")
+    if flavor.get("code") != "code":
+        raise DamagedError(f"it asks for code in {flavor.get('code')!r}, expected 'code'")
+    return inside(folder, flavor.get("data"))
+
+
 def load_price_model(client: mlflow.MlflowClient, uri: str) -> PriceModelVersion:
-    """Load a model that takes prices, with the code it carries.
+    """Load a model that takes prices, with the code it carries, once all its files are checked.
 
     Parameters
     ----------
@@ -175,12 +199,15 @@ def load_price_model(client: mlflow.MlflowClient, uri: str) -> PriceModelVersion
 
     try:
         pinned_uri, name, run_id = _resolve(client, uri)
-        folder = Path(download_artifacts(artifact_uri=pinned_uri, dst_path=_folder()))
-        description = Model.load(str(folder))
+        folder = download(pinned_uri, _folder())
+        description = read_sealed(folder)
         _check_takes_prices(description, uri)
+        data_of(folder, description)
         loaded = mlflow.pyfunc.load_model(str(folder))
     except TrackingError:
         raise
+    except DamagedError as error:
+        raise TrackingError(f"model {uri} is not used: {error}") from error
     except Exception as error:  # MLflow's, the file system's, and those of the libraries
         raise TrackingError(
             f"model {uri} cannot be loaded ({type(error).__name__}: {first_line(error)})"
@@ -190,7 +217,7 @@ def load_price_model(client: mlflow.MlflowClient, uri: str) -> PriceModelVersion
         name=name or str(description.model_id),
         uri=pinned_uri,
         run_id=run_id or description.run_id,
-        metadata=description.metadata or {},
+        metadata=metadata_of(description),
     )
 
 

@@ -11,32 +11,28 @@ from pathlib import Path
 from typing import Any, Final
 
 import mlflow
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
-from mlflow.artifacts import download_artifacts
 from mlflow.entities import Dataset, DatasetInput, InputTag, Run, ViewType
 from mlflow.exceptions import MlflowException
 
-from steps.market.snapshot import (
-    DATE,
-    LABEL,
-    LABEL_KNOWN_AT,
-    SYMBOL,
-    FeatureSnapshot,
-    SnapshotError,
-    manifest_id,
-)
+from steps.market.snapshot import FeatureSnapshot, SnapshotError, check_manifest, manifest_id
+from steps.tracking.checksums import SUMS, DamagedError, check, seal
+from steps.tracking.downloads import download
 from steps.tracking.mlflow_logger import SNAPSHOT_TAG, MLflowLogger
-from steps.tracking.stores import TrackingError
+from steps.tracking.snapshot_table import from_arrow, read_table, write_table
+from steps.tracking.stores import TrackingError, first_line
 
 LATEST: Final = "latest"
 KEY_TAG: Final = "feature_key"
+SEAL_TAG: Final = "snapshot_seal"
+"""The SHA-256 of the list of checksums; snapshots of before there was one have no such tag."""
 _FOLDER: Final = "snapshot"
 _TABLE: Final = "features.parquet"
 _MANIFEST: Final = "manifest.json"
 _PROVENANCE: Final = "provenance.json"
 _CODE: Final = "code"
+_LARGEST_JSON: Final = 64 * 2**20
+"""Bytes; a manifest of a million symbols has a quarter of it."""
 
 
 class SnapshotNotFoundError(TrackingError):
@@ -45,11 +41,19 @@ class SnapshotNotFoundError(TrackingError):
 
 @dataclass(frozen=True)
 class StoredSnapshot:
-    """Where a snapshot is: its ID and the featurize run that made it."""
+    """Where a snapshot is: its ID and the featurize run that made it.
+
+    Attributes
+    ----------
+    snapshot_id, run_id, artifact_uri : str
+    seal : str or None
+        What :func:`steps.tracking.checksums.seal` returned of its files, if it has one.
+    """
 
     snapshot_id: str
     run_id: str
     artifact_uri: str
+    seal: str | None = None
 
 
 def save_snapshot(
@@ -78,35 +82,16 @@ def save_snapshot(
         that learn from the snapshot take features, not prices.
     """
     with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
-        pq.write_table(to_arrow(snapshot.table), f"{folder}/{_TABLE}", compression="zstd")
+        write_table(snapshot.table, Path(folder, _TABLE))
         for name, content in ((_MANIFEST, snapshot.manifest), (_PROVENANCE, dict(provenance))):
             Path(folder, name).write_text(json.dumps(content, indent=2) + "\n")
         Path(folder, _CODE).mkdir()
         for name, source in (code or {}).items():
             Path(folder, _CODE, name).write_bytes(source.encode())
+        sealed = seal(Path(folder))
         logger.log_artifacts(folder, _FOLDER)
-    logger.set_tags(**{SNAPSHOT_TAG: snapshot.snapshot_id, KEY_TAG: feature_key})
+    logger.set_tags(**{SNAPSHOT_TAG: snapshot.snapshot_id, KEY_TAG: feature_key, SEAL_TAG: sealed})
     return _stored(logger.client.get_run(logger.run_id))
-
-
-def to_arrow(table: pd.DataFrame) -> pa.Table:
-    """Return a feature table as Arrow, with days as days and no trace of pandas."""
-    days = {name: table[name].to_numpy("datetime64[D]") for name in (DATE, LABEL_KNOWN_AT)}
-    columns = {
-        name: pa.array(days.get(name, table[name]), type=_arrow_type(name), from_pandas=True)
-        for name in table.columns
-    }
-    return pa.table(columns)
-
-
-def _arrow_type(name: str) -> pa.DataType:
-    special = {
-        DATE: pa.date32(),
-        LABEL_KNOWN_AT: pa.date32(),
-        SYMBOL: pa.string(),
-        LABEL: pa.int8(),
-    }
-    return special.get(name, pa.float32())
 
 
 def resolve_snapshot(
@@ -165,61 +150,102 @@ def load_snapshot(stored: StoredSnapshot) -> FeatureSnapshot:
     Raises
     ------
     SnapshotError
-        If the table or the manifest is not what was stored.
+        If a file, the table or the manifest is not what was stored.
     TrackingError
         If the artifact is gone or unreadable.
     """
     with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
+        path = _download(stored, folder)
         try:
-            path = Path(download_artifacts(artifact_uri=stored.artifact_uri, dst_path=folder))
-            manifest = json.loads((path / _MANIFEST).read_text())
-            table = from_arrow(pq.read_table(path / _TABLE))
-        except (MlflowException, OSError, ValueError, KeyError, pa.ArrowException) as error:
-            raise TrackingError(
-                f"snapshot {stored.snapshot_id} of run {stored.run_id} cannot be read from "
-                f"{stored.artifact_uri} ({type(error).__name__}): its files are gone or damaged; "
-                "run featurize again"
-            ) from error
-    if manifest_id(manifest) != stored.snapshot_id:
-        raise SnapshotError(
-            f"the manifest in run {stored.run_id} hashes to {manifest_id(manifest)}, expected "
-            f"{stored.snapshot_id}: it was changed after it was written; run featurize again"
-        )
+            manifest = _read_json(path / _MANIFEST)
+        except (OSError, ValueError, RecursionError) as error:
+            raise _unreadable(stored, error) from error
+        if manifest_id(manifest) != stored.snapshot_id:
+            raise SnapshotError(
+                f"the manifest in run {stored.run_id} hashes to {manifest_id(manifest)}, expected "
+                f"{stored.snapshot_id}: it was changed after it was written; run featurize again"
+            )
+        check_manifest(manifest)
+        try:
+            table = from_arrow(read_table(path / _TABLE, manifest))
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+            raise _unreadable(stored, error) from error
     snapshot = FeatureSnapshot(table, manifest)
     snapshot.verify()
     return snapshot
 
 
 def load_provenance(stored: StoredSnapshot) -> dict[str, Any]:
-    """Return how a snapshot was made."""
+    """Return how a snapshot was made.
+
+    Raises
+    ------
+    SnapshotError
+        If it is not what was stored.
+    TrackingError
+        If it is gone or unreadable.
+    """
     with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
-        path = download_artifacts(
-            artifact_uri=f"{stored.artifact_uri}/{_PROVENANCE}", dst_path=folder
-        )
-        return dict(json.loads(Path(path).read_text()))
+        path = _download(stored, folder, _PROVENANCE)
+        try:
+            return dict(_read_json(path))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise _unreadable(stored, error) from error
 
 
 def load_code(stored: StoredSnapshot) -> dict[str, str]:
-    """Return the code a snapshot was made with, by file name; of older snapshots, none."""
+    """Return the code a snapshot was made with, by file name; of older snapshots, none.
+
+    Raises
+    ------
+    SnapshotError
+        If it is not what was stored.
+    TrackingError
+        If it should be there, and is not.
+    """
     with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
         try:
-            path = download_artifacts(
-                artifact_uri=f"{stored.artifact_uri}/{_CODE}", dst_path=folder
-            )
-        except (MlflowException, OSError):
+            path = _download(stored, folder, _CODE)
+        except TrackingError:
+            if stored.seal:
+                raise
             return {}
         return {file.name: file.read_bytes().decode() for file in Path(path).glob("*.py")}
 
 
-def from_arrow(table: pa.Table) -> pd.DataFrame:
-    """Return the feature table that :func:`to_arrow` wrote, with the very same dtypes."""
-    table.validate(full=True)  # or a damaged symbol would show first when somebody reads it
-    frame: pd.DataFrame = table.to_pandas(date_as_object=False)
-    for name in (DATE, LABEL_KNOWN_AT):
-        frame[name] = frame[name].astype("datetime64[s]")
-    frame[LABEL] = pd.array(table[LABEL].to_pandas(integer_object_nulls=True), dtype="Int8")
-    frame[SYMBOL] = frame[SYMBOL].astype("str")
-    return frame
+def _download(stored: StoredSnapshot, folder: str, part: str = "") -> Path:
+    """Have a snapshot at hand, or a part of it, after its checksums were compared."""
+    try:
+        if part:
+            if stored.seal:
+                download(f"{stored.artifact_uri}/{SUMS}", folder)
+            path, whole = download(f"{stored.artifact_uri}/{part}", folder), Path(folder)
+        else:
+            path = whole = download(stored.artifact_uri, folder)
+        check(whole, expected=stored.seal, within=part)
+    except DamagedError as error:
+        raise SnapshotError(
+            f"snapshot {stored.snapshot_id} of run {stored.run_id} is not used: {error}. Run "
+            "featurize again"
+        ) from error
+    except (MlflowException, OSError) as error:
+        raise _unreadable(stored, error) from error
+    return path
+
+
+def _unreadable(stored: StoredSnapshot, error: Exception) -> TrackingError:
+    return TrackingError(
+        f"snapshot {stored.snapshot_id} of run {stored.run_id} cannot be read from "
+        f"{stored.artifact_uri} ({type(error).__name__}: {first_line(error)}): its files are gone "
+        "or damaged; run featurize again"
+    )
+
+
+def _read_json(file: Path) -> Any:
+    size = file.stat().st_size
+    if size > _LARGEST_JSON:
+        raise ValueError(f"{file.name} has {size:,} bytes, expected {_LARGEST_JSON:,} at most")
+    return json.loads(file.read_text())
 
 
 def snapshot_dataset(stored: StoredSnapshot, manifest: Mapping[str, Any]) -> DatasetInput:
@@ -251,10 +277,16 @@ def _newest(client: mlflow.MlflowClient, experiments: list[str], condition: str)
 
 
 def _stored(run: Run) -> StoredSnapshot:
+    return snapshot_of(run.info.run_id, run.info.artifact_uri, run.data.tags)
+
+
+def snapshot_of(run_id: str, artifact_uri: str, tags: Mapping[str, str]) -> StoredSnapshot:
+    """Return the snapshot of a featurize run, from what is known of the run."""
     return StoredSnapshot(
-        snapshot_id=run.data.tags[SNAPSHOT_TAG],
-        run_id=run.info.run_id,
-        artifact_uri=f"{run.info.artifact_uri}/{_FOLDER}",
+        snapshot_id=tags[SNAPSHOT_TAG],
+        run_id=run_id,
+        artifact_uri=f"{artifact_uri}/{_FOLDER}",
+        seal=tags.get(SEAL_TAG),
     )
 
 

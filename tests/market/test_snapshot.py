@@ -211,7 +211,7 @@ def test_a_malformed_table_is_refused(snapshot: FeatureSnapshot, spoil, message:
 
 
 def test_a_foreign_manifest_is_refused(snapshot: FeatureSnapshot) -> None:
-    with pytest.raises(SnapshotError, match="no entry 'feature_set'"):
+    with pytest.raises(SnapshotError, match="entry feature_names is missing or of another kind"):
         FeatureSnapshot(snapshot.table, {"feature_count": 23}).verify()
 
 

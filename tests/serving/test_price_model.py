@@ -19,7 +19,7 @@ from steps.market.build import build_snapshot
 from steps.market.features import compute_features, get_feature_set
 from steps.market.prices import load_prices
 from steps.serving.forecast import Learned, forecast
-from steps.serving.price_model import PriceModel, _load_pyfunc
+from steps.serving.price_model import PriceModel
 
 CORE = get_feature_set("core")
 PRICES = load_prices("sample").table
@@ -235,7 +235,7 @@ def test_absurd_prices_name_feature_symbol_and_date(model: PriceModel) -> None:
 
 def test_a_booster_there_and_back(model: PriceModel, tmp_path: Path) -> None:
     model.save(tmp_path)
-    loaded = _load_pyfunc(str(tmp_path))
+    loaded = PriceModel.load(tmp_path)
     assert loaded.learned == model.learned
     assert sorted(path.name for path in tmp_path.iterdir()) == ["learned.json", "model.ubj"]
     pd.testing.assert_frame_equal(loaded.predict(RECENT), model.predict(RECENT))
@@ -248,6 +248,6 @@ def test_an_estimator_there_and_back(tmp_path: Path) -> None:
     fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(X.astype(np.float64), y)
     model = PriceModel(fitted, learned(model_type="logistic_regression"))
     model.save(tmp_path)
-    loaded = _load_pyfunc(str(tmp_path))
+    loaded = PriceModel.load(tmp_path)
     pd.testing.assert_frame_equal(loaded.forecast(RECENT), model.forecast(RECENT))
     assert loaded.features(RECENT).equals(compute_features(RECENT, CORE))

@@ -22,6 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from steps.tracking.checksums import seal
 from steps.tracking.mlflow_logger import MLflowLogger
 from steps.tracking.model_store import load_model
 from steps.tracking.stores import TrackingError
@@ -198,10 +199,11 @@ def test_the_callers_requirements_and_signature_are_kept(logger: MLflowLogger) -
 
 
 def describe_anew(folder: Path, flavor: str, **changes: Any) -> None:
-    """Change what a stored model says of itself."""
+    """Change what a stored model says of itself, and seal it anew, as its thief would."""
     description = yaml.safe_load((folder / "MLmodel").read_text())
     description["flavors"][flavor] |= changes
     (folder / "MLmodel").write_text(yaml.safe_dump(description))
+    seal(folder)
 
 
 def test_a_stored_model_cannot_widen_the_list_of_trusted_types(logger: MLflowLogger) -> None:
@@ -245,14 +247,18 @@ def test_models_that_are_gone_or_damaged(logger: MLflowLogger) -> None:
         whole = file.read_bytes()
         for damaged in (b"", whole[: len(whole) // 2], b"\x00" * len(whole)):
             file.write_bytes(damaged)
+            seal(folder)
             with pytest.raises(TrackingError, match="cannot be loaded"):
                 load_model(uri)
         file.write_bytes(whole)
+        seal(folder)
         load_model(uri)
         for text in ("flavors: [", "", "[]", "flavors: {}", "\x00"):
             (folder / "MLmodel").write_text(text)
+            seal(folder)
             with pytest.raises(TrackingError, match="cannot be loaded"):
                 load_model(uri)
         (folder / "MLmodel").unlink()
+        seal(folder)
         with pytest.raises(TrackingError, match="cannot be loaded"):
             load_model(uri)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from steps.market.build import build_snapshot
 from steps.market.features import get_feature_set
 from steps.market.prices import load_prices
 from steps.market.snapshot import FeatureSnapshot, SnapshotError, make_snapshot
+from steps.tracking.checksums import SUMS
 from steps.tracking.mlflow_logger import MLflowLogger
 from steps.tracking.snapshot_store import (
     SnapshotNotFoundError,
@@ -27,8 +29,8 @@ from steps.tracking.snapshot_store import (
     resolve_snapshot,
     save_snapshot,
     snapshot_dataset,
-    to_arrow,
 )
+from steps.tracking.snapshot_table import to_arrow
 from steps.tracking.stores import TrackingError
 
 
@@ -236,10 +238,12 @@ def test_a_snapshot_can_be_searched_as_dataset(database: Path) -> None:
 
 @pytest.fixture
 def kept(database: Path) -> tuple[StoredSnapshot, FeatureSnapshot, Path]:
-    """A stored snapshot, what it should hold, and the folder it lies in."""
+    """A snapshot of before there were checksums, what it should hold, and where it lies."""
     snapshot = make()
     stored, _ = save(snapshot)
-    return stored, snapshot, Path(stored.artifact_uri.removeprefix("file://"))
+    folder = Path(stored.artifact_uri.removeprefix("file://"))
+    (folder / SUMS).unlink()
+    return replace(stored, seal=None), snapshot, folder
 
 
 def flipped(whole: bytes, step: int) -> Iterator[bytes]:
@@ -302,7 +306,7 @@ def test_values_that_were_changed_are_refused(
             load_snapshot(stored)
     for other in (snapshot.table.iloc[1:], snapshot.table.iloc[::-1], snapshot.table.iloc[:0]):
         pq.write_table(to_arrow(other), folder / "features.parquet")
-        with pytest.raises(SnapshotError):
+        with pytest.raises((SnapshotError, TrackingError)):
             load_snapshot(stored)
 
 
