@@ -24,6 +24,7 @@ help:  ## List these tasks
 		'  make run ENTRY=train                          one step' \
 		'  make test ARGS="-k snapshot"                  arguments for pytest' \
 		'  make ui PORT=5002                             another port' \
+		'  make server AUTH=1                            with users and passwords' \
 		'  make serve MODEL=models:/stock_direction/3    another model' \
 		'  make lock UPGRADE=1                           the newest versions allowed' \
 		'  make PYTHON=python3.12 test                   another Python for a new .venv'
@@ -42,6 +43,24 @@ ui: .venv/.runtime  ## MLflow's pages for the runs in mlflow.db, on 127.0.0.1:50
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(in_venv) python -m mlflow server \
 		--host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri sqlite:///mlflow.db
 
+# Everything `server` keeps lies in server/. Where nobody gave it a key to sign its pages with, it
+# makes one; MLflow takes the first administrator's password, and makes none up.
+define with_users
+[ -s secret_key ] || head -c 32 /dev/urandom | base64 > secret_key; \
+export MLFLOW_FLASK_SERVER_SECRET_KEY="$${MLFLOW_FLASK_SERVER_SECRET_KEY:-$$(cat secret_key)}"; \
+export MLFLOW_AUTH_CONFIG_PATH='$(CURDIR)/deploy/make_server.ini'; \
+[ -n "$${MLFLOW_AUTH_ADMIN_PASSWORD:-}" ] || [ -e basic_auth.db ] || { \
+	echo 'make server AUTH=1: set MLFLOW_AUTH_ADMIN_PASSWORD (12 characters or more), which the' \
+		'user admin will have; needed on the first start alone' >&2; exit 1; };
+endef
+
+.PHONY: server
+server: .venv/.runtime  ## A tracking server, runs and artifacts in server/, on 127.0.0.1:5000
+	@umask 077; mkdir -p server; cd server; $(if $(AUTH),$(with_users)) \
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(in_venv) exec python -m mlflow server \
+		--host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri sqlite:///mlflow.db \
+		--artifacts-destination ./mlartifacts $(if $(AUTH),--app-name basic-auth)
+
 MODEL ?= models:/stock_direction@champion
 # `ui` has 5000; a PORT that somebody gave is for both.
 serve: PORT := $(if $(filter file,$(origin PORT)),5001,$(PORT))
@@ -52,13 +71,18 @@ serve: .venv/.runtime  ## The champion behind HTTP, on 127.0.0.1:5001/invocation
 		--host 127.0.0.1 --port $(PORT)
 
 .PHONY: test
-test: .venv/.dev  ## All tests, then lint
-	$(in_venv) python -m pytest $(in_parallel) $(ARGS)
+test: .venv/.dev  ## The tests, then lint
+	$(in_venv) python -m pytest $(in_parallel) -m 'not thorough and (sampled or not faults)' $(ARGS)
 	@$(MAKE) --no-print-directory lint
+
+.PHONY: test-faults
+test-faults: .venv/.dev  ## Faults on every backend, and what else takes many minutes
+	$(in_venv) python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup \
+		-m 'thorough or faults' $(ARGS)
 
 .PHONY: check
 check: lint  ## Lint, then the tests that take no longer than a minute together
-	$(in_venv) python -m pytest $(in_parallel) -m 'not slow' $(ARGS)
+	$(in_venv) python -m pytest $(in_parallel) -m 'not slow and not thorough and not faults' $(ARGS)
 
 .PHONY: lint
 lint: .venv/.dev  ## ruff, mypy, import-linter

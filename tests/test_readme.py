@@ -14,12 +14,18 @@ from types import MappingProxyType
 
 import pytest
 from conftest import ROOT, clean_environment
+from documents import Document
 from end_to_end.model_server import free_port, started
+from warm import run_mlflow
 
 from steps.entry_point import StepParams
 
-README = (ROOT / "README.md").read_text()
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "steps/market/sample/README.md"]
+PAGE = Document((ROOT / "README.md").read_text())
+README = PAGE.text
+DOCUMENTS = [
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/backends.md"),
+    "steps/market/sample/README.md",
+]
 
 BROKEN_CSV = """date,symbol,open,high,low,close,volume
 2024-01-02,ABC,10,11,9,10.5,1000
@@ -29,30 +35,9 @@ BROKEN_CSV = """date,symbol,open,high,low,close,volume
 """
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-
-
-def commands_of(block: str) -> list[str]:
-    lines = [line.split(" #")[0].strip() for line in block.splitlines()]
-    return [line for line in lines if line]
-
-
-def commands() -> list[str]:
-    return [command for block in blocks("bash") for command in commands_of(block)]
-
-
 def output_block(start: str) -> list[str]:
-    block = next(block for block in blocks("text") if block.startswith(start))
+    block = next(block for block in PAGE.blocks("text") if block.startswith(start))
     return block.splitlines()
-
-
-def sessions() -> list[tuple[list[str], list[str]]]:
-    """Return each block of commands with the lines of output that the README shows right below."""
-    found = re.findall(
-        r"^```bash\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", README, flags=re.MULTILINE | re.DOTALL
-    )
-    return [(commands_of(block), output.splitlines()) for block, output in found]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -70,7 +55,7 @@ def test_make_targets_exist() -> None:
 
 
 def test_the_first_two_commands_set_everything_up() -> None:
-    assert [command.split()[:2] for command in commands()[:2]] == [
+    assert [command.split()[:2] for command in PAGE.commands()[:2]] == [
         ["make", "run"],
         ["make", "test"],
     ]
@@ -119,7 +104,7 @@ def defaults(params: type[StepParams], but: Mapping[str, object] = MappingProxyT
 def test_the_settings_table_is_complete() -> None:
     from steps.tracking.settings import Settings
 
-    row = r"^\| `(MLFLOW_\w+)` \|\s*`?([^`|]*?)`?\s*\|"
+    row = r"^\| `((?:MLFLOW|CANDLEWICK)_\w+)` \|\s*`?([^`|]*?)`?\s*\|"
     rows = dict(re.findall(row, README, flags=re.MULTILINE))
     assert set(rows) == set(Settings.model_fields)
     settings = Settings()
@@ -149,6 +134,8 @@ def as_a_reader() -> dict[str, str]:
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    if command[0] == "mlflow":
+        return run_mlflow(command, folder, as_a_reader())
     return subprocess.run(
         command,
         cwd=folder,
@@ -164,7 +151,7 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 def test_the_commands_run_one_after_the_other_and_print_what_is_shown(clone: Path) -> None:
     port = str(free_port())
     with ExitStack() as servers:
-        for commands, shown in sessions():
+        for commands, shown in PAGE.sessions():
             said: list[str] = []
             for command in commands:
                 # What `make run` does, in the environment there is; `make test` would not end.
@@ -192,7 +179,7 @@ def post(curl: list[str], folder: Path) -> list[str]:
 
 
 def test_enough_of_the_readme_is_shown_with_its_output() -> None:
-    shown = {command for commands, output in sessions() if output for command in commands}
+    shown = {command for commands, output in PAGE.sessions() if output for command in commands}
     for step in ("walk_forward", "promote", "rollback", "reproduce", "predict", "monitor"):
         assert any(f"-e {step}" in command for command in shown), step
 
@@ -207,6 +194,6 @@ def test_the_broken_file_is_reported_as_shown(clone: Path) -> None:
 
 @pytest.mark.slow
 def test_the_python_blocks_run(clone: Path) -> None:
-    for block in blocks("python"):
+    for block in PAGE.blocks("python"):
         done = run([sys.executable, "-c", block], clone)
         assert done.returncode == 0, done.stderr
