@@ -5,10 +5,10 @@ FROM python:3.11.15-slim-trixie
 
 ENV PYTHONUNBUFFERED=1 MLFLOW_DISABLE_TELEMETRY=true
 
-COPY requirements.lock /opt/candlewick/
+COPY --chmod=0644 requirements.lock /opt/candlewick/
 RUN python -m pip install --no-cache-dir --no-deps --require-hashes \
     --requirement /opt/candlewick/requirements.lock
-COPY deploy/prepare.py /opt/candlewick/
+COPY --chmod=0644 deploy/prepare.py /opt/candlewick/
 
 RUN useradd --uid 10001 --home-dir /tmp --no-create-home candlewick
 USER 10001:10001

@@ -8,7 +8,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,11 +16,16 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from steps.market.plain_text import show_unseen
+from steps.market.price_files import without_secrets
 from steps.market.price_report import PriceError
-from steps.tracking.mlflow_logger import MLflowLogger
+from steps.tracking.left_behind import tidy
+from steps.tracking.mlflow_logger import FAILURE_TAG, MLflowLogger
+from steps.tracking.processes import stop_with_launcher
 from steps.tracking.project import read_run, step_tags
 from steps.tracking.settings import redact
-from steps.tracking.stores import first_line
+from steps.tracking.stores import TrackingError, check_artifacts, first_line
+from steps.tracking.values import same_param
 
 PLACEHOLDERS = ("latest", "auto")
 """Values that stand for an ID until a step has found it."""
@@ -53,8 +58,8 @@ class Stopped(KeyboardInterrupt):
 
 
 def say(message: str) -> None:
-    """Tell the person at the terminal."""
-    print(message, flush=True)  # noqa: T201
+    """Tell the person at the terminal, whatever the names in it may hold."""
+    print(show_unseen(message), flush=True)  # noqa: T201
 
 
 @contextmanager
@@ -107,8 +112,16 @@ def as_typed(params: StepParams, **known: Any) -> str:
     **known
         What a parameter turned out to be, instead of a word such as ``latest``.
     """
-    given = params.model_copy(update=known).model_dump(exclude_defaults=True)
+    given = public(params.model_copy(update=known).model_dump(exclude_defaults=True))
     return " ".join(f"-P {name}={shlex.quote(str(value))}" for name, value in given.items())
+
+
+def public(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as others may read them: without what is secret in a URL of prices."""
+    return {
+        name: without_secrets(value) if name == "prices" and isinstance(value, str) else value
+        for name, value in given.items()
+    }
 
 
 def describe(error: ValidationError) -> str:
@@ -139,12 +152,42 @@ class _Parser(argparse.ArgumentParser):
 def open_step(step: str, params: StepParams) -> Iterator[MLflowLogger]:
     """Open a step's run, a child where a run is active, with its parameters logged.
 
-    A parameter that only stands for an ID is left for :func:`log_resolved`.
+    A parameter that only stands for an ID is left for :func:`log_resolved`. Hours of work begin
+    only where their results can be stored, and after what dead processes have left is seen to.
     """
     with MLflowLogger(run_name=step, tags=step_tags(step)) as logger:
         given = params.model_dump()
-        logger.log_params(**{k: v for k, v in given.items() if v not in PLACEHOLDERS})
+        shown = public(given)
+        if shown != given and _typed(logger, given):
+            say(
+                "warning: mlflow run has recorded prices= as it was typed, with all that is secret "
+                "in it, where it cannot be deleted: make that void, and see SECURITY.md for a way "
+                "to give it that nobody records"
+            )
+            del shown["prices"]
+        logger.log_params(**{k: v for k, v in shown.items() if v not in PLACEHOLDERS})
+        recorded = read_run(logger.client, logger.run_id)
+        if "mlflow.parentRunId" not in recorded.tags:  # a child's files go where its parent's go
+            _check_artifacts(logger, recorded.artifact_uri)
+            tidy(logger.client, [logger.experiment_id], say)
         yield logger
+
+
+def _check_artifacts(logger: MLflowLogger, artifact_uri: str) -> None:
+    """Fail a run whose files could not be stored."""
+    try:
+        check_artifacts(artifact_uri, logger.tracking_uri)
+    except TrackingError as error:
+        # Closed here and now: the logger would store a failure.txt first, and try for minutes.
+        logger.set_tags(**{FAILURE_TAG: str(error)})
+        logger.end_run("FAILED")
+        raise
+
+
+def _typed(logger: MLflowLogger, given: Mapping[str, Any]) -> bool:
+    """Whether ``mlflow run`` has recorded the parameter as it was given."""
+    recorded = read_run(logger.client, logger.run_id).params.get("prices")
+    return recorded is not None and same_param(recorded, given["prices"])
 
 
 def log_resolved(logger: MLflowLogger, **ids: str) -> None:
@@ -184,6 +227,8 @@ def run_step(
     signal.signal(signal.SIGTERM, _stop)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell sets it in background
         signal.signal(signal.SIGINT, _stop)
+    if "MLFLOW_RUN_ID" in os.environ:  # of `mlflow run`, which should not leave this one behind
+        stop_with_launcher()
     try:
         try:
             params = parse_params(params_type, sys.argv[1:])
@@ -221,7 +266,7 @@ def _stop(signum: int, frame: FrameType | None) -> NoReturn:
 
 def leave_with(message: str, *, status: int) -> NoReturn:
     """End the process with one line on standard error."""
-    print(redact(message), file=sys.stderr, flush=True)  # noqa: T201
+    print(show_unseen(redact(message)), file=sys.stderr, flush=True)  # noqa: T201
     sys.exit(status)
 
 

@@ -12,6 +12,7 @@ from steps.learning.leaks import alarm, features_look_ahead
 from steps.market.build import build_snapshot, feature_key, ingredients, own_code
 from steps.market.features import get_feature_set
 from steps.market.lookahead import find_lookahead
+from steps.market.price_files import without_secrets
 from steps.market.prices import SAMPLE, open_prices, read_prices
 from steps.market.snapshot import FeatureSnapshot
 from steps.tracking.mlflow_logger import MLflowLogger
@@ -48,7 +49,7 @@ def featurize(params: FeaturizeParams, logger: MLflowLogger) -> StoredSnapshot:
     snapshot = build_snapshot(prices.table, feature_set, params.horizon)
     provenance = {
         **made_from,
-        "prices": params.prices,
+        "prices": without_secrets(params.prices),
         "dropped_symbols": dict(prices.dropped),
         "lookahead": lookahead,
         "git_commit": logger.git_commit,

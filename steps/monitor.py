@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import pandas as pd
 from pydantic import Field
 
-from steps.entry_point import ParameterError, StepParams, as_typed, log_resolved, run_step
+from steps.entry_point import ParameterError, StepParams, as_typed, log_resolved, public, run_step
+from steps.market.price_files import without_secrets
 from steps.market.prices import SAMPLE, load_prices
 from steps.record import commands
 from steps.serving.as_of import AsOf, resolve_as_of
@@ -74,8 +75,8 @@ def monitor(params: MonitorParams, logger: MLflowLogger) -> Watch:
         watch,
         model,
         logger,
-        title=f"{model.version.name} on {params.prices}",
-        params={**params.model_dump(), **known},
+        title=f"{model.version.name} on {without_secrets(params.prices)}",
+        params={**public(params.model_dump()), **known},
         commands=commands([f"-e monitor {as_typed(params, **known)}"], logger),
     )
     return watch

@@ -7,7 +7,15 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
-from steps.entry_point import StepParams, log_resolved, open_step, run_step, say
+from steps.entry_point import (
+    ParameterError,
+    StepParams,
+    log_resolved,
+    open_step,
+    public,
+    run_step,
+    say,
+)
 from steps.evaluate import EvaluateParams, evaluate
 from steps.featurize import FeaturizeParams, featurize, find_reusable
 from steps.judge import JudgeParams
@@ -49,6 +57,11 @@ class MainParams(FoldsParams, JudgeParams, HoldoutParams, FeaturizeParams):
 def main(params: MainParams, logger: MLflowLogger) -> None:
     """Run the steps as children of this run, and put what came of them on it."""
     features = params.of(FeaturizeParams)
+    if params.isolation == "project" and public(params.model_dump()) != params.model_dump():
+        raise ParameterError(
+            "isolation=project would show and record what is secret in prices, for it goes through "
+            "mlflow run: leave isolation out, or see SECURITY.md for another way to give it"
+        )
     runs: dict[str, str] = {}
     reused = _find_reusable(features, logger) if params.reuse == "features" else None
     if reused:

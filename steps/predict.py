@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from steps.entry_point import ParameterError, StepParams, progress, run_step, say
 from steps.market.age import weekdays_old
-from steps.market.price_files import could_be_read
+from steps.market.price_files import could_be_read, without_secrets
 from steps.market.price_report import PriceError, counted, first_of
 from steps.market.price_stream import open_price_stream
 from steps.market.prices import SAMPLE, open_prices
@@ -83,7 +83,7 @@ def predict(params: PredictParams, logger: MLflowLogger) -> Path:
                 chosen = table[table["symbol"].isin(wanted)] if wanted else table
                 if not chosen.empty:
                     output.write(_answer(params, version, chosen.reset_index(drop=True), as_of))
-            _check_all_found(wanted, output.symbols, params.prices)
+            _check_all_found(wanted, output.symbols, without_secrets(params.prices))
     _record(output, version, logger)
     return output.path
 

@@ -28,6 +28,7 @@ from steps.reporting.findings import EvaluationFindings
 from steps.reporting.page import render_page
 from steps.tracking.mlflow_logger import MLflowLogger
 from steps.tracking.project import read_run
+from steps.tracking.settings import redact
 from steps.tracking.snapshot_store import load_provenance
 
 REPORT = "report.html"
@@ -217,7 +218,8 @@ def commands(again: Sequence[str], logger: MLflowLogger) -> list[str]:
     logger : MLflowLogger
         Of the run that was done.
     """
-    source = read_run(logger.client, logger.run_id).tags.get("mlflow.source.git.repoURL", ".")
+    tags = read_run(logger.client, logger.run_id).tags
+    source = redact(tags.get("mlflow.source.git.repoURL", "."))
     if logger.git_commit and source != ".":
         return [f"mlflow run {shlex.quote(source)} -v {logger.git_commit} {told}" for told in again]
     checkout = [f"git checkout {logger.git_commit}"] if logger.git_commit else []

@@ -25,7 +25,7 @@ from steps.learning.scores import best_threshold, score_classifier
 from steps.learning.splits import DateSplit, purged_split
 from steps.market.snapshot import FeatureSnapshot
 from steps.provenance import code_sha256, environment
-from steps.serving.pack import NoPriceModelError, log_price_model
+from steps.serving.pack import NoPriceModelError, log_price_model, read_code
 from steps.tracking.mlflow_logger import MLflowLogger
 from steps.tracking.snapshot_store import (
     LATEST,
@@ -81,6 +81,7 @@ def train(params: TrainParams, logger: MLflowLogger) -> str:
     """Fit a model on the snapshot's train window and store it. Return its URI."""
     stored = find_or_make_snapshot(params.feature_snapshot_id, logger)
     snapshot = load_snapshot(stored)
+    code = read_code(stored)  # now: after hours of training the store may be away
     log_resolved(logger, feature_snapshot_id=stored.snapshot_id)
     logger.log_dataset(snapshot_dataset(stored, snapshot.manifest))
     logger.set_tags(code_sha256=code_sha256())
@@ -107,7 +108,7 @@ def train(params: TrainParams, logger: MLflowLogger) -> str:
         dict(zip(importance["feature"], importance["importance"], strict=True)),
         "feature_importance.json",
     )
-    model_uri = log_models(fitted, snapshot, stored, threshold, logger)
+    model_uri = log_models(fitted, snapshot, stored, threshold, logger, code)
     say(_summary(params, split))
     return model_uri
 
@@ -118,6 +119,7 @@ def log_models(
     stored: StoredSnapshot,
     threshold: float,
     logger: MLflowLogger,
+    code: Mapping[str, str] | None = None,
 ) -> str:
     """Store a model twice: as it is, for features, and with what it takes to ask it about prices.
 
@@ -144,7 +146,7 @@ def log_models(
     )
     logger.set_tags(feature_model_uri=feature_model_uri)
     try:
-        return log_price_model(fitted.model, snapshot, stored, metadata, logger)
+        return log_price_model(fitted.model, snapshot, stored, metadata, logger, code)
     except NoPriceModelError as error:
         say(
             f"warning: the model takes features only, not prices, for {error}: run featurize and "

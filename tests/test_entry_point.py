@@ -25,6 +25,7 @@ from steps.entry_point import (
 from steps.market.price_report import PriceError
 from steps.tracking.mlflow_logger import MLflowLogger
 from steps.tracking.project import StepFailedError
+from steps.tracking.stores import TrackingError
 
 
 class Params(StepParams):
@@ -111,6 +112,20 @@ def test_a_child_carries_its_parents_project_tags(database: Path) -> None:
     }
     assert "team" not in found
     assert logger.git_commit == "c0ffee"
+
+
+def test_a_step_does_not_begin_where_its_files_could_not_be_stored(database: Path) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{database}")
+    location = f"file://{database}/artifacts"
+    experiment_id = client.create_experiment("stock_prediction", artifact_location=location)
+    refused = pytest.raises(TrackingError, match=r"mlflow.db is no folder\): make it")
+    with refused, open_step("train", Params()):
+        pytest.fail("the step has begun")
+    (run,) = client.search_runs([experiment_id])
+    assert run.info.status == "FAILED"
+    assert run.data.tags["failure"].startswith("artifacts cannot be stored in ")
+    with MLflowLogger(), open_step("child", Params()):
+        pass  # its parent was asked, and what is away since then may come back
 
 
 def test_resolved_ids_become_parameter_and_tag(database: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow.projects._project_spec import EntryPoint, load_project
 
+from steps.doctor import DoctorParams
 from steps.entry_point import ParameterError, StepParams, parse_params
 from steps.evaluate import EvaluateParams
 from steps.featurize import FeaturizeParams
@@ -22,6 +23,7 @@ from steps.predict import PredictParams
 from steps.promote import PromoteParams
 from steps.reproduce import ReproduceParams
 from steps.rollback import RollbackParams
+from steps.sync import SyncParams
 from steps.train import ModelParams, TrainParams
 from steps.walk_forward import WalkForwardParams
 
@@ -39,6 +41,8 @@ STEPS: dict[str, tuple[str, type[StepParams]]] = {
     "reproduce": ("steps.reproduce", ReproduceParams),
     "predict": ("steps.predict", PredictParams),
     "monitor": ("steps.monitor", MonitorParams),
+    "doctor": ("steps.doctor", DoctorParams),
+    "sync": ("steps.sync", SyncParams),
 }
 # What MLproject calls a type that it does not know, such as a Literal, is a string.
 TYPE_NAMES = {str: "string", int: "int", float: "float", bool: "bool"}

@@ -6,21 +6,45 @@ import atexit
 import logging
 import os
 import sys
+import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from types import TracebackType
 from typing import Any, Final, Literal, Self, SupportsFloat, cast
+from uuid import uuid4
 
 import mlflow
-from mlflow.entities import DatasetInput, Param, Run, RunTag
+from mlflow.entities import DatasetInput, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.tracking.fluent import _active_run_stack
 
 from steps.market.snapshot import manifest_id
 from steps.tracking import model_store, price_model_store
-from steps.tracking.metric_buffer import MetricBuffer
+from steps.tracking.contact import Contact, contact_with, patient
+from steps.tracking.heartbeat import (
+    has_been_asleep,
+    signs_of_life,
+    start_beating,
+    stop_beating,
+    was_taken,
+)
+from steps.tracking.messages import (
+    of_artifacts,
+    of_end,
+    of_input,
+    of_metrics,
+    of_model,
+    of_params,
+    of_tags,
+    promise,
+)
+from steps.tracking.metric_steps import MetricSteps
+from steps.tracking.outbox import METRICS_PER_REQUEST, Outbox
+from steps.tracking.sealed_models import log_sealed, save_sealed
 from steps.tracking.settings import load_settings, redact
 from steps.tracking.stores import (
     TrackingError,
@@ -28,11 +52,13 @@ from steps.tracking.stores import (
     check_alive,
     decided_uri,
     find_or_create_experiment,
+    first_line,
     open_store,
     use_tracking_uri,
 )
 from steps.tracking.values import (
     checked_name,
+    checked_path,
     flatten,
     json_text,
     param_text,
@@ -44,6 +70,8 @@ RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 SNAPSHOT_TAG: Final = "feature_snapshot_id"
 FAILURE_TAG: Final = "failure"
+OPENED_TAG: Final = "candlewick.opened"
+"""Something that no other run has, by which one is found whose ID got lost on the way."""
 _PARAMS_PER_REQUEST: Final = 100  # MLflow's own limit
 _FAILURE_LENGTH: Final = 500
 
@@ -121,7 +149,9 @@ class MLflowLogger:
         elif tracking_uri:
             self.tracking_uri = tracking_uri
         self._store = absolute_uri(self.tracking_uri)
-        self.client: mlflow.MlflowClient = open_store(self._store)
+        self._contact: Contact = contact_with(self._store)
+        client = self._contact.patiently(lambda: open_store(self._store))
+        self.client: mlflow.MlflowClient = patient(client, self._contact)
         named = {
             "model_name": model_name,
             "model_type": model_type,
@@ -134,18 +164,21 @@ class MLflowLogger:
             if value is not None
         }
         self._status: RunStatus | None = None
+        self._opening = uuid4().hex
+        self._may_be_open = False
         self._thread = threading.get_ident()
-        self._metrics = MetricBuffer(
-            lambda batch: self.client.log_batch(self.run_id, metrics=batch)
-        )
+        self._metrics = MetricSteps()
 
         with ExitStack() as opening:
             opening.enter_context(use_tracking_uri(self._store))
             try:
-                if given_run:
-                    run = self._adopt(given_run)
-                else:
-                    run = self._start(experiment_name, run_name, parent, settings)
+                run = self._contact.patiently(
+                    lambda: (
+                        self._adopt(given_run)
+                        if given_run
+                        else self._start(experiment_name, run_name, parent, settings)
+                    )
+                )
             except MlflowException as error:
                 raise TrackingError(
                     f"the run cannot be opened in {redact(self._store)}: {redact(str(error))}"
@@ -155,6 +188,10 @@ class MLflowLogger:
         self.experiment_id: str = run.info.experiment_id
         self.git_commit: str | None = run.data.tags.get("mlflow.source.git.commit")
         self._params: dict[str, str] = dict(run.data.params)
+        self._outbox = Outbox(
+            client, self.run_id, run.info.artifact_uri, self._contact, redact(self._store)
+        )
+        start_beating(client, self.run_id)
         _open_loggers.append(self)
         if feature_snapshot_id is not None:
             try:
@@ -171,7 +208,8 @@ class MLflowLogger:
         check_alive(self.client.get_experiment(run.info.experiment_id))
         if os.environ.get("MLFLOW_RUN_ID") == run_id:
             del os.environ["MLFLOW_RUN_ID"]  # or MLflow would take it for every later run, too
-        self.set_tags_of(run_id, self.tags)
+        tags = [RunTag(*each) for each in {**signs_of_life(), **self.tags}.items()]
+        self.client.log_batch(run_id, tags=tags)
         mlflow.start_run(run_id=run_id, nested=True)
         return run
 
@@ -185,12 +223,24 @@ class MLflowLogger:
             experiment_id = find_or_create_experiment(
                 self.client, experiment or settings.MLFLOW_EXPERIMENT_NAME, settings
             )
+        opened = self._find_opened(experiment_id)
+        if opened is not None:
+            return cast(Run, mlflow.start_run(run_id=opened, nested=True))
+        tags = {**signs_of_life(), OPENED_TAG: self._opening, **self.tags}
+        self._may_be_open = True
         return cast(
             Run,
-            mlflow.start_run(
-                experiment_id=experiment_id, run_name=name, nested=True, tags=self.tags
-            ),
+            mlflow.start_run(experiment_id=experiment_id, run_name=name, nested=True, tags=tags),
         )
+
+    def _find_opened(self, experiment_id: str) -> str | None:
+        """Return the run that was created already, though its ID got lost on the way."""
+        if not self._may_be_open:
+            return None
+        found = self.client.search_runs(
+            [experiment_id], f"tags.`{OPENED_TAG}` = '{self._opening}'", max_results=1
+        )
+        return str(found[0].info.run_id) if found else None
 
     # -- filling ---------------------------------------------------------------------------------
 
@@ -213,10 +263,12 @@ class MLflowLogger:
                     f"parameter {name} is {self._params[name]!r} in run {self.run_id} and cannot "
                     f"become {text!r}: a run's parameters are fixed; start another run"
                 )
-        new = [Param(name, text) for name, text in texts.items() if name not in self._params]
-        for start in range(0, len(new), _PARAMS_PER_REQUEST):
-            self.client.log_batch(self.run_id, params=new[start : start + _PARAMS_PER_REQUEST])
-        self._params |= {param.key: param.value for param in new}
+        new = {name: text for name, text in texts.items() if name not in self._params}
+        names = list(new)
+        for start in range(0, len(names), _PARAMS_PER_REQUEST):
+            several = names[start : start + _PARAMS_PER_REQUEST]
+            self._outbox.send(of_params({name: new[name] for name in several}))
+        self._params |= new
 
     def log_metrics(self, **metrics: SupportsFloat) -> None:
         """Record final metrics.
@@ -231,14 +283,15 @@ class MLflowLogger:
         ValueError
             If a name is not one MLflow keeps.
         """
-        self._metrics.add(metrics)
-        self.flush()
+        placed = self._metrics.place(metrics)
+        for start in range(0, len(placed), METRICS_PER_REQUEST):
+            self._outbox.send(of_metrics(placed[start : start + METRICS_PER_REQUEST]))
 
     def log_step_metrics(self, step: int, **metrics: SupportsFloat) -> None:
         """Record metrics of one step, such as a boosting round or an epoch.
 
         They are sent a thousand to a request, or every few seconds; :meth:`flush` and the run's end
-        send the rest.
+        send the rest. Until then they are in a file: a process that is killed loses none.
 
         Raises
         ------
@@ -247,15 +300,13 @@ class MLflowLogger:
         ValueError
             If a name is not one MLflow keeps.
         """
-        self._metrics.add(metrics, int(step))
-        if self._status or self._metrics.is_stale:
+        self._outbox.later(self._metrics.place(metrics, int(step)))
+        if self._status:
             self.flush()
-        else:
-            self._metrics.send_full()
 
     def flush(self) -> None:
-        """Send the metrics that are waiting."""
-        self._metrics.flush()
+        """Send what is waiting, unless the store is away."""
+        self._outbox.flush()
 
     def set_tags(self, **tags: Any) -> None:
         """Set tags of the run; names with dots go in as ``**{"a.b": ...}``."""
@@ -266,8 +317,8 @@ class MLflowLogger:
     def set_tags_of(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of any run in this store."""
         if tags:
-            named = [RunTag(checked_name("tag", name), text) for name, text in tags.items()]
-            self.client.log_batch(run_id, tags=named)
+            named = {checked_name("tag", name): text for name, text in tags.items()}
+            self._outbox.send(of_tags(named, run_id))
 
     def log_feature_snapshot(self, features: Mapping[str, Any]) -> str:
         """Record which features were used.
@@ -309,7 +360,7 @@ class MLflowLogger:
 
     def log_dataset(self, dataset: DatasetInput) -> None:
         """Record a dataset this run read or wrote."""
-        self.client.log_inputs(self.run_id, datasets=[dataset])
+        self._outbox.send(of_input(dataset))
 
     def log_model(
         self,
@@ -341,12 +392,15 @@ class MLflowLogger:
         TypeError
             If the model is of neither library, or contradicts `model_type`.
         """
-        self.flush()
         name = PurePath(model_path).stem.replace(".", "-") or "model"
-        with use_tracking_uri(self._store):
-            uri = model_store.save_model(
-                model, run_id=self.run_id, name=name, model_type=model_type, **details
-            )
+        uri = model_store.save_model(
+            model,
+            run_id=self.run_id,
+            name=name,
+            model_type=model_type,
+            log=self._log_flavor,
+            **details,
+        )
         self.set_tags(model_uri=uri)
         return uri
 
@@ -369,13 +423,28 @@ class MLflowLogger:
         str
             The model URI.
         """
-        self.flush()
-        with use_tracking_uri(self._store):
-            uri = price_model_store.save_price_model(
-                data, code, run_id=self.run_id, name=model_path, **details
-            )
+        uri = price_model_store.save_price_model(
+            data, code, run_id=self.run_id, name=model_path, log=self._log_flavor, **details
+        )
         self.set_tags(model_uri=uri)
         return uri
+
+    def _log_flavor(self, flavor: Any, **details: Any) -> str:
+        """Store a model in one of MLflow's flavors; where the store is away, keep it for later."""
+        name, token = details["name"], uuid4().hex
+
+        def log(tried: bool) -> str:
+            with use_tracking_uri(self._store):
+                return log_sealed(flavor, token=token, tried=tried, **details)
+
+        def keep(tried: bool) -> str:
+            with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
+                save_sealed(flavor, Path(folder, "model"), **details)
+                message = of_model(name, token, Path(folder, "model"))
+                self._outbox.keep(message, tried=tried)
+            return promise(self.run_id, name)
+
+        return self._outbox.attempt(log, instead=keep)
 
     def log_artifacts(
         self, folder: str | os.PathLike[str], artifact_path: str | None = None
@@ -389,7 +458,7 @@ class MLflowLogger:
         """
         if not Path(folder).is_dir():
             raise NotADirectoryError(f"log_artifacts expects a folder, found none at {folder}")
-        self.client.log_artifacts(self.run_id, str(folder), artifact_path)
+        self._outbox.send(of_artifacts(Path(folder), _inside(artifact_path)))
 
     def log_artifact_file(
         self, path: str | os.PathLike[str], artifact_path: str | None = None
@@ -403,11 +472,18 @@ class MLflowLogger:
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"log_artifact_file expects a file, found none at {path}")
-        self.client.log_artifact(self.run_id, str(path), artifact_path)
+        self._outbox.send(of_artifacts(Path(path), _inside(artifact_path)))
 
     def log_dict_artifact(self, values: Mapping[str, Any], file_name: str) -> None:
         """Store a mapping as a JSON file; NaN and infinities become null."""
-        self.client.log_text(self.run_id, json_text(values), file_name)
+        self._log_text(json_text(values), file_name)
+
+    def _log_text(self, text: str, file_name: str) -> None:
+        path = PurePosixPath(checked_path(file_name))
+        with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
+            file = Path(folder, path.name)
+            file.write_text(text, encoding="utf-8")
+            self._outbox.send(of_artifacts(file, str(path.parent) if path.parent.name else None))
 
     # -- closing ---------------------------------------------------------------------------------
 
@@ -436,11 +512,41 @@ class MLflowLogger:
             self._status = status
             _open_loggers.remove(self)
             with self._when_closed, use_tracking_uri(self._store):
-                active = mlflow.active_run()
-                if active and active.info.run_id == self.run_id:
-                    mlflow.end_run(status)
-                else:
-                    self.client.set_terminated(self.run_id, status)
+                self._tell_end(status)
+                self._outbox.close()
+
+    def _tell_end(self, status: RunStatus) -> None:
+        """Tell that the run has ended; whatever stands in the way, keep that for the next start."""
+        end = of_end(status, time.time_ns() // 1_000_000)
+        asleep = has_been_asleep(self.run_id)
+        stop_beating(self.run_id)
+
+        def tell(tried: bool) -> None:
+            if asleep:
+                was_taken(self.client, self.run_id)
+            if self._is_active:
+                mlflow.end_run(status)
+            else:
+                self.client.set_terminated(self.run_id, status)
+
+        def keep(tried: bool) -> None:
+            self._outbox.keep(end, tried=tried)
+
+        try:
+            self._outbox.attempt(tell, instead=keep)
+        except Exception:  # the store declines what waits: the end need not wait behind that
+            try:
+                tell(True)
+            except Exception as error:
+                _log.warning("run %s has ended, but %s", self.run_id, first_line(error))
+                keep(True)
+        if self._is_active:  # `mlflow.end_run` would ask the store
+            _active_run_stack.get().pop()
+
+    @property
+    def _is_active(self) -> bool:
+        active = mlflow.active_run()
+        return bool(active) and active.info.run_id == self.run_id
 
     def fail(self, error: BaseException) -> None:
         """Close the run as FAILED (KILLED when interrupted) and record why."""
@@ -450,12 +556,12 @@ class MLflowLogger:
         text = "".join(traceback.format_exception(error))
         try:
             self.set_tags(**{FAILURE_TAG: reason[:_FAILURE_LENGTH]})
-            self.client.log_text(self.run_id, redact(text), "failure.txt")
-        except (MlflowException, OSError) as second:  # the first error is the one to be seen
+            self._log_text(redact(text), "failure.txt")
+        except Exception as second:  # the first error is the one to be seen
             _log.warning("the failure could not be recorded in run %s: %s", self.run_id, second)
         try:
             self.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        except (MlflowException, OSError) as second:
+        except Exception as second:
             _log.warning("run %s could not be closed: %s", self.run_id, second)
 
     def __enter__(self) -> Self:
@@ -492,6 +598,10 @@ def get_mlflow_logger(
         model_type=model_type,
         feature_snapshot_id=feature_snapshot_id,
     )
+
+
+def _inside(artifact_path: str | None) -> str | None:
+    return None if artifact_path is None else checked_path(artifact_path)
 
 
 def _warn_if_elsewhere(wanted: str, decided: str) -> None:

@@ -15,6 +15,8 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import LifecycleStage, Run, ViewType
 from mlflow.exceptions import ExecutionException, MlflowException
 
+from steps.tracking.contact import contact_with
+from steps.tracking.heartbeat import signs_of_life
 from steps.tracking.mlflow_logger import FAILURE_TAG, SNAPSHOT_TAG, MLflowLogger
 from steps.tracking.registry import GONE
 from steps.tracking.stores import TrackingError, first_line
@@ -114,7 +116,10 @@ def step_tags(step: str, *, entry_point: str | None = None) -> dict[str, str]:
         What to run to get the like again; default: the step itself.
     """
     parent = mlflow.active_run()
-    inherited = mlflow.get_run(parent.info.run_id).data.tags if parent else {}
+    inherited: Mapping[str, str] = {}
+    if parent:
+        contact = contact_with(mlflow.get_tracking_uri())
+        inherited = contact.patiently(lambda: mlflow.get_run(parent.info.run_id)).data.tags
     return {
         **{name: inherited[name] for name in _PROJECT_TAGS if name in inherited},
         "mlflow.project.entryPoint": entry_point or step,
@@ -216,6 +221,8 @@ def find_evaluation(
     StepRun or None
         Of any experiment: a model may be evaluated elsewhere than it was trained.
     """
+    if not (train_run_id.isalnum() and snapshot_id.isalnum()):
+        return None  # they come from tags, which anybody may set: they must not become a filter
     runs = client.search_runs(
         [experiment.experiment_id for experiment in client.search_experiments()],
         f"tags.`{STEP_TAG}` = 'evaluate' AND attributes.status = 'FINISHED' "
@@ -325,6 +332,7 @@ def launch_step(
             "mlflow.parentRunId": parent.run_id,
             "mlflow.project.entryPoint": step,
             STEP_TAG: step,
+            **signs_of_life(),  # this process answers for the run until the step's own takes over
             **(source_tags(parent) if tags is None else tags),
         },
     )
@@ -339,6 +347,8 @@ def launch_step(
             run_id=run_id,
         )
     except BaseException as error:
+        if contact_with(mlflow.get_tracking_uri()).is_away:  # nobody is to be asked, or told
+            raise
         launched = read_run(logger.client, run_id)
         if started := launched.status != "RUNNING":  # MLflow closes what it has started, only
             reason = launched.tags.get(FAILURE_TAG, str(error))

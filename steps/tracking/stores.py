@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from http.client import HTTPException
 from pathlib import Path
-from typing import Final
+from urllib.parse import quote
 
-import filelock
 import mlflow
 from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 
+from steps.tracking.reachable import (
+    Trouble,
+    find_artifact_trouble,
+    find_trouble,
+    give_a_second_chance,
+    is_local,
+)
+from steps.tracking.schema import schema_trouble, sqlite_file, turn_to_open
 from steps.tracking.settings import Settings, load_settings, redact
 
-_SERVER_TIMEOUT: Final = 5.0  # seconds
+_known: set[str] = set()
+"""Stores that were found in order: to look again would cost each run of a step time."""
 
 
 class TrackingError(RuntimeError):
     """MLflow cannot be reached, or refuses what was asked of it."""
+
+
+class ArtifactsRefusedError(TrackingError):
+    """Nothing can be stored where a run's artifacts go."""
 
 
 def absolute_uri(uri: str) -> str:
@@ -64,8 +73,9 @@ def use_tracking_uri(uri: str) -> Iterator[None]:
 def open_store(uri: str) -> mlflow.MlflowClient:
     """Open the store behind a tracking URI, making a new database first where there is none.
 
-    MLflow's own migrations fail when several processes start on a fresh SQLite file at once, so
-    they pass here one after the other.
+    It is asked whether it is there, which takes less than three seconds unless it is there and
+    busy: MLflow itself would try for minutes. MLflow's own migrations fail when several processes
+    start on a fresh database at once, so they pass here one after the other.
 
     Parameters
     ----------
@@ -84,20 +94,42 @@ def open_store(uri: str) -> mlflow.MlflowClient:
     """
     if uri.startswith("file:"):
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-    if uri.startswith(("http://", "https://")):
-        _knock(uri)
+    if trouble := give_a_second_chance(lambda: find_trouble(uri), None, uri):
+        told = f"{describe_store(uri)} {in_words(trouble, uri)}"
+        raise TrackingError(f"{told}: {trouble.remedy}")
     try:
-        if uri.startswith("sqlite:///"):
-            database = Path(uri.removeprefix("sqlite:///"))
-            _look_into(database)
-            with filelock.FileLock(f"{database}.lock"):
-                return _first_contact(uri)
-        return _first_contact(uri)
+        is_sqlite = uri.startswith("sqlite:///")
+        if uri in _known and not (is_sqlite and not sqlite_file(uri).exists()):
+            return mlflow.MlflowClient(uri)
+        if is_sqlite:
+            _look_into(sqlite_file(uri))
+        with turn_to_open(uri):
+            if uri.startswith(("sqlite:///", "postgresql")):
+                _check_schema(uri)
+            client = _first_contact(uri)
+    except TrackingError:
+        raise
     except Exception as error:  # databases have their own, and a missing driver is an ImportError
         raise TrackingError(
-            f"the tracking store {redact(uri)} cannot be opened: {first_line(error)}. Check that "
+            f"{describe_store(uri)} cannot be opened: {first_line(error)}. Check that "
             "it exists and may be written, or set MLFLOW_TRACKING_URI to another one"
         ) from error
+    _known.add(uri)
+    return client
+
+
+def describe_store(uri: str) -> str:
+    """Name a store in a sentence, without its password."""
+    kind = "server" if uri.startswith(("http://", "https://")) else "store"
+    return f"the tracking {kind} {redact(uri)}"
+
+
+def in_words(trouble: Trouble, uri: str) -> str:
+    """Say of a store what is the matter with it."""
+    does = "does not answer" if trouble.away else "refuses"
+    if is_local(uri):
+        does = "cannot be opened"
+    return f"{does} ({trouble.reason})"
 
 
 def _first_contact(uri: str) -> mlflow.MlflowClient:
@@ -113,19 +145,35 @@ def _look_into(database: Path) -> None:
         connection.execute("PRAGMA schema_version")
 
 
-def _knock(uri: str) -> None:
-    """Ask a server whether it is there, once: MLflow itself would retry for four minutes."""
-    address = re.sub(r"(?<=://)[^/]*@", "", uri).rstrip("/")  # urllib takes a user for a host
-    try:
-        urllib.request.urlopen(f"{address}/health", timeout=_SERVER_TIMEOUT).close()  # noqa: S310
-    except urllib.error.HTTPError:
-        return  # it answers; what it thinks of the request is MLflow's to say
-    except (OSError, ValueError, HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise TrackingError(
-            f"the tracking server {redact(uri)} does not answer ({first_line(reason)}): start it "
-            "(`make ui`), or set MLFLOW_TRACKING_URI to another store"
-        ) from error
+def _check_schema(uri: str) -> None:
+    """Refuse a database of another MLflow: this one would change some of them without a word."""
+    if trouble := schema_trouble(uri):
+        raise TrackingError(f"{describe_store(uri)} has {trouble.reason}: {trouble.remedy}")
+
+
+def check_artifacts(artifact_uri: str, tracking_uri: str) -> None:
+    """Ask the place where artifacts go if it takes them: in less than three seconds, unless busy.
+
+    Parameters
+    ----------
+    artifact_uri : str
+        Of a run or an experiment.
+    tracking_uri : str
+        The store it is recorded in.
+
+    Raises
+    ------
+    ArtifactsRefusedError
+        If it does not answer, or refuses; the message says what to do.
+    """
+    trouble = give_a_second_chance(
+        lambda: find_artifact_trouble(artifact_uri, tracking_uri), artifact_uri, tracking_uri
+    )
+    if trouble:
+        raise ArtifactsRefusedError(
+            f"artifacts cannot be stored in {redact(artifact_uri)} ({trouble.reason}): "
+            f"{trouble.remedy}"
+        )
 
 
 def find_or_create_experiment(client: mlflow.MlflowClient, name: str, settings: Settings) -> str:
@@ -139,8 +187,9 @@ def find_or_create_experiment(client: mlflow.MlflowClient, name: str, settings: 
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         root = settings.artifact_root
+        location = root and f"{root}/{quote(name, safe=' ')}"
         try:
-            return str(client.create_experiment(name, artifact_location=root and f"{root}/{name}"))
+            return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:  # another process was faster
             experiment = client.get_experiment_by_name(name)
             if experiment is None:

@@ -42,6 +42,23 @@ def checked_name(kind: str, name: str) -> str:
     return name
 
 
+def checked_path(path: str) -> str:
+    """Return the path of an artifact after making sure that it leads straight down.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+    """
+    parts = path.split("/")
+    if not path.isprintable() or "\\" in path or {"", ".", ".."} & set(parts):
+        raise ValueError(
+            f"artifact path {path!r} cannot be stored: expected names with / between them that "
+            "lead straight down, such as plots/roc_curve.png"
+        )
+    return path
+
+
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the leaves of a nested mapping under dotted names.
 

@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from end_to_end.conftest import Launched
 from end_to_end.recipe import Recorded, git, mlflow_run, tags_of
 from steps.pipeline import MainParams
-from steps.tracking.snapshot_store import from_arrow
+from steps.tracking.snapshot_table import from_arrow
 
 pytestmark = pytest.mark.slow
 

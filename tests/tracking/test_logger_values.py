@@ -309,7 +309,7 @@ def test_ten_thousand_metrics_in_ten_requests_to_a_server(server: str) -> None:
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let metrics wait, however slow the machine is."""
-    monkeypatch.setattr("steps.tracking.metric_buffer.STALE_AFTER", math.inf)
+    monkeypatch.setattr("steps.tracking.outbox.STALE_AFTER", math.inf)
 
 
 @pytest.mark.usefixtures("patience")
@@ -319,7 +319,7 @@ def test_a_curve_can_be_watched_while_it_grows(
     with MLflowLogger("values") as logger:
         logger.log_step_metrics(step=0, loss=1)
         assert history(logger, "loss") == []
-        monkeypatch.setattr("steps.tracking.metric_buffer.STALE_AFTER", -1.0)
+        monkeypatch.setattr("steps.tracking.outbox.STALE_AFTER", -1.0)
         logger.log_step_metrics(step=1, loss=1)
         assert history(logger, "loss") == [(0, 1), (1, 1)]
 

@@ -1,9 +1,11 @@
 """Settings: who decides, what is refused, and what is never told."""
 
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 from sqlalchemy import make_url
@@ -33,6 +35,9 @@ def test_the_guides_names_are_the_settings_names() -> None:
         "MLFLOW_BACKEND",
         "MLFLOW_POSTGRES_URI",
         "MLFLOW_S3_BUCKET",
+        "MLFLOW_GCS_BUCKET",
+        "CANDLEWICK_STATE",
+        "CANDLEWICK_PATIENCE",
     }
 
 
@@ -64,6 +69,18 @@ def test_remote_backend(monkeypatch: pytest.MonkeyPatch) -> None:
         assert load_settings().artifact_root == "s3://models"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example")
     assert load_settings().tracking_uri == "https://mlflow.example"
+
+
+def test_the_remote_backend_takes_a_bucket_of_either_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_env(f"MLFLOW_BACKEND=remote\nMLFLOW_POSTGRES_URI={POSTGRES}\n")
+    for bucket in ("models", "gs://models", "gs://models/"):
+        monkeypatch.setenv("MLFLOW_GCS_BUCKET", bucket)
+        assert load_settings().artifact_root == "gs://models"
+    monkeypatch.setenv("MLFLOW_S3_BUCKET", "models")
+    with pytest.raises(SettingsError, match=r"MLFLOW_S3_BUCKET and MLFLOW_GCS_BUCKET .*unset"):
+        load_settings()
+    monkeypatch.setenv("MLFLOW_BACKEND", "local")
+    assert load_settings().artifact_root is None
 
 
 def test_local_backend_leaves_the_remote_settings_alone() -> None:
@@ -164,6 +181,97 @@ def test_redact_hides_what_sqlalchemy_reads_as_password(password: str) -> None:
 )
 def test_redact_leaves_the_rest_alone(text: str) -> None:
     assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("postgresql://db/x?user=q&password=hush&a=b", "postgresql://db/x?user=q&password=***&a=b"),
+        ("postgresql://q:hush@db/x?sslpassword=hush", "postgresql://q:***@db/x?sslpassword=***"),
+        ("postgresql://q@db/x?password=hush@home:1", "postgresql://q@db/x?password=***"),
+        ("postgresql://q:a@db/x?password=hush@home", "postgresql://q:***@***"),
+        (
+            "GET https://b.s3.example/k?X-Amz-Signature=hush&X-Amz-Expires=60&X-Amz-Credential=hush"
+            "&X-Amz-Security-Token=hush",
+            "GET https://b.s3.example/k?X-Amz-Signature=***&X-Amz-Expires=60&X-Amz-Credential=***"
+            "&X-Amz-Security-Token=***",
+        ),
+        (
+            "https://x.blob.example/c?sv=2024&sig=hush%3D",
+            "https://x.blob.example/c?sv=2024&sig=***",
+        ),
+        ("https://api.example/?token=hush&key=hush#top", "https://api.example/?token=***&key=***"),
+        ("https://api.example/?api_key=hush&page=2", "https://api.example/?api_key=***&page=2"),
+        ("host=db user=q password='hu\\'sh' dbname=x", "host=db user=q password=*** dbname=x"),
+        ("MLFLOW_TRACKING_PASSWORD=hush make", "MLFLOW_TRACKING_PASSWORD=*** make"),
+        ("{'Authorization': 'Basic aHVzaA=='}", "{'Authorization': 'Basic ***'}"),
+        ("Authorization: Bearer hush.hush", "Authorization: Bearer ***"),
+        ("mssql+pyodbc:///?odbc_connect=PWD%3Dhush", "mssql+pyodbc:///?odbc_connect=***"),
+    ],
+)
+def test_redact_hides_what_a_query_or_a_header_holds(text: str, told: str) -> None:
+    assert redact(text) == told
+    assert redact(told) == told
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https://example.com/?page=2&monkeys=3", "max_depth=3 token=5", "which key? key=value"],
+)
+def test_redact_knows_a_query_from_other_words(text: str) -> None:
+    assert redact(text) == text
+
+
+SECRETS = {
+    "MLFLOW_TRACKING_PASSWORD": "{}",
+    "MLFLOW_TRACKING_TOKEN": "{}",
+    "AWS_SECRET_ACCESS_KEY": "{}",
+    "AWS_SESSION_TOKEN": "{}",
+    "PGPASSWORD": "{}",
+    "MLFLOW_POSTGRES_URI": "postgresql://quant:{}@db.example/mlflow",
+}
+NO_SECRETS = ("mlflow", "sqlite", "password", "postgres", "postgresql", "candlewick")
+PLANTED = st.text(
+    st.characters(codec="utf-8", exclude_categories=["C"], exclude_characters="@"), min_size=6
+).filter(lambda text: text.strip() == text and "***" not in text and text not in NO_SECRETS)
+
+
+@settings(max_examples=40, deadline=None)
+@given(PLANTED, st.sampled_from(sorted(SECRETS)), st.sampled_from([str, quote, quote_plus, repr]))
+@example("pass word/1+2", "MLFLOW_POSTGRES_URI", quote_plus)
+@example("100% sure", "PGPASSWORD", quote)
+@example("a\\b'c\"d", "AWS_SECRET_ACCESS_KEY", repr)
+def test_redact_hides_the_environments_secrets_wherever_they_stand(
+    secret: str, name: str, form: Callable[[str], str]
+) -> None:
+    with pytest.MonkeyPatch.context() as planting:
+        planting.setenv(name, SECRETS[name].format(secret))
+        shown = form(secret)
+        assert secret not in redact(f"the server said: no {shown} here, nor {secret}/x")
+        assert shown.strip("'\"") not in redact(f"no {shown} here")
+
+
+@settings(max_examples=40, deadline=None)
+@given(PLANTED)
+def test_a_password_in_the_env_file_is_hidden_wherever_it_stands(secret: str) -> None:
+    encoded = quote(secret, safe="")
+    write_env(f"MLFLOW_POSTGRES_URI='postgresql://quant:{encoded}@db.example/mlflow'\n")
+    load_settings()
+    assert secret not in redact(f"wrong: {secret}")
+    assert encoded not in redact(f"wrong: {encoded}")
+
+
+def test_words_of_our_own_are_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://mlflow:mlflow@db/mlflow")
+    told = "run `mlflow db upgrade postgresql://mlflow:***@db/mlflow`"
+    assert redact(told) == told
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="?&;=:/@ .-_'\"%#ab0passwordtokenkeysig", max_size=80))
+def test_redact_twice_is_redact_once(text: str) -> None:
+    once = redact(text)
+    assert redact(once) == once
 
 
 def test_redact_takes_each_uri_for_itself() -> None:

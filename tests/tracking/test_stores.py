@@ -1,6 +1,5 @@
 """Opening a store: whatever is wrong with it, one clear error, and soon."""
 
-import base64
 import os
 import re
 import shlex
@@ -8,26 +7,41 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
+import psycopg
 import pytest
+from answers import answering
+from services.gcs import Gcs
+from services.postgres import Postgres
+from services.s3 import S3
+from services.server import undecided_environment
 
 from steps.tracking import stores
 from steps.tracking.mlflow_logger import MLflowLogger
+from steps.tracking.reachable import (
+    find_artifact_trouble,
+    find_trouble,
+    why_artifacts_away,
+    why_away,
+)
 from steps.tracking.settings import load_settings
 from steps.tracking.stores import (
+    ArtifactsRefusedError,
     TrackingError,
     absolute_uri,
+    check_artifacts,
     find_or_create_experiment,
     look_up,
     open_store,
     use_tracking_uri,
 )
+
+YESTERDAY = "0584bdc529eb"
+"""A revision of MLflow's schema from long ago."""
 
 
 def error_of(uri: str) -> str:
@@ -100,9 +114,25 @@ def test_a_database_with_damaged_pages(database: Path) -> None:
 
 
 def test_a_database_of_another_mlflow(database: Path) -> None:
+    def become(version: str) -> str:
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
+        return error_of("sqlite:///mlflow.db")
+
+    assert "of a newer MLflow than this" in become("from_tomorrow")
+    older = become(YESTERDAY)
+    assert "out-of-date database schema" in older
+    assert f"take a backup, then run `mlflow db upgrade sqlite:///{database}`" in older
+
+
+def test_a_database_of_an_older_mlflow_is_left_as_it_is(database: Path) -> None:
+    # MLflow itself would upgrade it without a word, since one of its tables is missing.
     with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = 'from_tomorrow'")
-    assert "out-of-date database schema" in error_of("sqlite:///mlflow.db")
+        connection.execute("UPDATE alembic_version SET version_num = ?", (YESTERDAY,))
+        connection.execute("DROP TABLE logged_model_tags")
+    content = database.read_bytes()
+    assert "`mlflow db upgrade" in error_of("sqlite:///mlflow.db")
+    assert database.read_bytes() == content
 
 
 def test_places_where_nothing_can_be_made(in_empty_folder: Path) -> None:
@@ -116,7 +146,11 @@ def test_places_where_nothing_can_be_made(in_empty_folder: Path) -> None:
         "file:file/mlruns",
     ):
         message = error_of(uri)
-        assert f"the tracking store {absolute_uri(uri)} cannot be opened: " in message
+        assert re.match(
+            rf"the tracking store {absolute_uri(uri)} cannot be opened(:| \().*"
+            "set MLFLOW_TRACKING_URI to another one",
+            message,
+        )
 
 
 def test_unknown_kinds_of_store() -> None:
@@ -126,83 +160,29 @@ def test_unknown_kinds_of_store() -> None:
     assert "s3cr3t" not in message
 
 
-def test_a_closed_port() -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]  # bound, but nobody listens
-        message = error_of(f"http://quant:s3cr3t@127.0.0.1:{port}")
-    assert f"http://quant:***@127.0.0.1:{port} does not answer" in message
-    assert "Connection refused" in message
-    assert "make ui" in message
-
-
-@contextmanager
-def listening(answer: bytes | None) -> Iterator[int]:
-    """Accept connections, and answer each with the same bytes, or never."""
-    kept: list[socket.socket] = []
-
-    def accept() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            kept.append(connection)
-            if answer is not None:
-                connection.recv(4096)
-                connection.sendall(answer)
-                connection.close()
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-    thread.join()
-    for connection in kept:
-        connection.close()
-
-
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [(None, "timed out"), (b"", "without response"), (b"SSH-2.0-OpenSSH_9.2\r\n", "SSH-2.0")],
-    ids=["silence", "hanging up", "another protocol"],
-)
-def test_a_server_that_is_none(
-    answer: bytes | None, reason: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stores, "_SERVER_TIMEOUT", 0.2)
-    with listening(answer) as port:
-        message = error_of(f"http://127.0.0.1:{port}")
-    assert "does not answer" in message
-    assert reason in message
+def test_a_store_that_does_not_answer() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]  # bound, but nobody listens
+        server = error_of(f"http://quant:s3cr3t@127.0.0.1:{port}")
+        database = error_of(f"postgresql://quant:s3cr3t@127.0.0.1:{port}/runs")
+    assert server.startswith(
+        f"the tracking server http://quant:***@127.0.0.1:{port} does not answer (connection "
+        "refused): "
+    )
+    assert "make server" in server
+    assert database.startswith(
+        f"the tracking store postgresql://quant:***@127.0.0.1:{port}/runs does not answer "
+        "(connection refused)"
+    )
+    assert "MLFLOW_POSTGRES_URI" in database
 
 
 def test_a_server_that_wants_a_password() -> None:
-    seen = []
-
-    class Guarded(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            seen.append(self.headers.get("Authorization"))
-            self.send_response(401)
-            self.end_headers()
-
-        do_POST = do_GET  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as guarded:
-        thread = threading.Thread(target=guarded.serve_forever)
-        thread.start()
-        message = error_of(f"http://quant:s3cr3t@127.0.0.1:{guarded.server_port}")
-        guarded.shutdown()
-        thread.join()
-    assert "401" in message
+    with answering(401, "") as address:
+        message = error_of(address.replace("://", "://quant:s3cr3t@"))
+    assert "refuses (error 401: it does not accept this user and password): correct" in message
     assert "s3cr3t" not in message
-    assert seen[-1] == "Basic " + base64.b64encode(b"quant:s3cr3t").decode()
 
 
 def test_experiments_are_found_again(database: Path) -> None:
@@ -219,6 +199,19 @@ def test_the_remote_backends_experiments_keep_their_artifacts_in_the_bucket(
     client = open_store(absolute_uri("sqlite:///mlflow.db"))
     created = find_or_create_experiment(client, "stocks", load_settings())
     assert client.get_experiment(created).artifact_location == "s3://models/stocks"
+    odd = find_or_create_experiment(client, "AAPL #1? a/b", load_settings())
+    assert client.get_experiment(odd).artifact_location == "s3://models/AAPL %231%3F a%2Fb"
+    run = client.create_run(odd)
+    assert run.info.artifact_uri == f"s3://models/AAPL %231%3F a%2Fb/{run.info.run_id}/artifacts"
+
+
+def test_artifacts_that_cannot_be_stored(in_empty_folder: Path) -> None:
+    check_artifacts(str(in_empty_folder / "not" / "yet"), "sqlite:///mlflow.db")
+    Path("file").touch()
+    with pytest.raises(ArtifactsRefusedError, match=r"in .*/file/1 \(.*/file is no folder\): make"):
+        check_artifacts((in_empty_folder / "file" / "1").as_uri(), "sqlite:///mlflow.db")
+    with pytest.raises(ArtifactsRefusedError, match=r"is none\): set MLFLOW_TRACKING_URI to the s"):
+        check_artifacts("mlflow-artifacts:/1", "sqlite:///mlflow.db")
 
 
 def test_a_deleted_experiment_says_how_to_bring_it_back(store: str) -> None:
@@ -263,39 +256,164 @@ def test_looking_up_an_experiment(database: Path, in_empty_folder: Path) -> None
 
 
 FIRST_CONTACT = """
-import sys, time
-from pathlib import Path
-from steps.tracking.mlflow_logger import MLflowLogger
-Path(f"ready{sys.argv[1]}").touch()
-while not Path("go").exists():
-    time.sleep(0.01)
-with MLflowLogger("together") as logger:
-    logger.log_metrics(rank=int(sys.argv[1]))
+import os, sys
+from steps.tracking.stores import open_store
+
+start, signal = os.pipe()
+children = []
+for rank in range(4):  # processes that have imported MLflow already, which takes most of the time
+    if child := os.fork():
+        children.append(child)
+        continue
+    os.close(signal)
+    os.read(start, 1)  # until all are there
+    try:
+        client = open_store(os.environ["STORE"])
+        client.log_metric(client.create_run("0").info.run_id, "rank", rank)
+    except BaseException as error:
+        print(type(error).__name__, error, file=sys.stderr)
+        os._exit(1)
+    os._exit(0)
+os.close(signal)
+sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
 """
 
 
 @pytest.mark.slow
-def test_four_processes_open_a_fresh_database_at_once(in_empty_folder: Path) -> None:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-    environment |= {"PYTHONPATH": str(Path(stores.__file__).parents[2])}
-    environment |= {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", FIRST_CONTACT, str(rank)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(4)
-    ]
-    while not all(Path(f"ready{rank}").exists() for rank in range(4)):
-        assert all(process.poll() is None for process in processes)
-    Path("go").touch()
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-    client, experiment_id = look_up("together")
-    assert experiment_id
-    runs = client.search_runs([experiment_id])
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_four_processes_open_a_fresh_database_at_once(
+    kind: str, in_empty_folder: Path, request: pytest.FixtureRequest
+) -> None:
+    uri = f"sqlite:///{in_empty_folder}/mlflow.db"
+    if kind == "postgresql":
+        uri = request.getfixturevalue("postgres_server").create_database(migrated=False)
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_CONTACT],
+        env={
+            **undecided_environment(),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "PYTHONPATH": str(Path(stores.__file__).parents[2]),
+            "STORE": uri,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    runs = open_store(uri).search_runs(["0"])
     assert sorted(run.data.metrics["rank"] for run in runs) == [0, 1, 2, 3]
-    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+@pytest.mark.slow
+def test_postgresql_says_what_is_wrong_and_what_to_do(postgres_server: Postgres) -> None:
+    uri, password = postgres_server.create_database(), postgres_server.password
+    login = "correct user and password in MLFLOW_POSTGRES_URI"
+    for wrong, reason, remedy in (
+        (uri.replace(password, "s3cr3t-s3cr3t"), "password authentication failed", login),
+        (uri.replace(f":{password}", ""), "no password supplied", login),
+        (uri.replace("postgres:", "quant:"), 'failed for user "quant"', login),
+        (f"{uri}_of_nobody", "does not exist", "create it (`createdb`)"),
+        (f"{uri}?colour=blue", "invalid connection option", "correct MLFLOW_POSTGRES_URI"),
+    ):
+        message = error_of(wrong)
+        assert " refuses (" in message
+        assert reason in message
+        assert remedy in message
+        assert password not in message
+        assert "s3cr3t" not in message
+    assert why_away(f"{uri}_of_nobody") is None  # it answers
+
+
+@pytest.mark.slow
+def test_postgresql_with_the_schema_of_another_mlflow(postgres_server: Postgres) -> None:
+    uri = postgres_server.create_database()
+    for version, told in ((YESTERDAY, "`mlflow db upgrade postgresql://"), ("x", "a newer MLflow")):
+        with psycopg.connect(uri) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = %s", (version,))
+        message = error_of(uri)
+        assert told in message
+        assert postgres_server.password not in message
+
+
+@pytest.mark.slow
+def test_postgresql_that_goes_away(postgres_server: Postgres) -> None:
+    uri = postgres_server.create_database()
+    open_store(uri)
+    try:
+        postgres_server.pause()
+        silent = find_trouble(uri)
+        assert silent
+        assert silent.away
+        assert silent.reason in ("connection timeout expired", "no answer within 2.5 s")
+        assert "see that it runs" in silent.remedy
+        postgres_server.resume()
+        assert why_away(uri) is None
+        postgres_server.stop()
+        assert "does not answer (connection refused)" in error_of(uri)
+    finally:
+        postgres_server.ensure_running()
+    open_store(uri).search_experiments()
+
+
+@pytest.mark.slow
+def test_a_bucket_says_what_is_wrong_and_what_to_do(
+    s3_server: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = s3_server.create_bucket()
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+
+    def error(name: str = bucket) -> str:
+        with pytest.raises(ArtifactsRefusedError) as caught:
+            check_artifacts(f"s3://{name}/stocks", "postgresql://db/runs")
+        return str(caught.value)
+
+    check_artifacts(f"s3://{bucket}/stocks", "postgresql://db/runs")
+    assert s3_server.names(bucket) == []
+    assert "NoSuchBucket" in error("nobodys")
+    assert "create the bucket, or name another one in MLFLOW_S3_BUCKET" in error("nobodys")
+    for name, value in s3_server.read_only_environment().items():
+        monkeypatch.setenv(name, value)
+    assert "AccessDenied" in error()
+    assert "give these keys the right to read and write the bucket" in error()
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t-s3cr3t")
+    assert "SignatureDoesNotMatch" in error()
+    assert "correct AWS_SECRET_ACCESS_KEY" in error()
+    assert "s3cr3t" not in error()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    assert "correct AWS_ACCESS_KEY_ID" in error()
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("HOME", "/nowhere")
+    assert "(no keys): set AWS_ACCESS_KEY_ID" in error()
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    assert why_artifacts_away("s3://nobodys/stocks", "postgresql://db/runs") is None  # it answers
+    try:
+        s3_server.pause()
+        silent = find_artifact_trouble(f"s3://{bucket}", "postgresql://db/runs")
+        assert silent
+        assert silent.away
+        assert "no answer" in silent.reason
+        assert "MLFLOW_S3_ENDPOINT_URL" in silent.remedy
+        s3_server.stop()
+        assert "connection refused" in error()
+        assert why_artifacts_away(f"s3://{bucket}", "postgresql://db/runs")
+    finally:
+        s3_server.ensure_running()
+
+
+@pytest.mark.slow
+def test_a_bucket_of_google(gcs_server: Gcs, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = gcs_server.create_bucket()
+    for name, value in gcs_server.environment().items():
+        monkeypatch.setenv(name, value)
+    check_artifacts(f"gs://{bucket}/stocks", "postgresql://db/runs")
+    assert gcs_server.names(bucket) == []
+    with pytest.raises(ArtifactsRefusedError, match=r"no bucket nobodys\): .* MLFLOW_GCS_BUCKET"):
+        check_artifacts("gs://nobodys/stocks", "postgresql://db/runs")
+    try:
+        gcs_server.stop()
+        assert why_artifacts_away(f"gs://{bucket}", "postgresql://db/runs") == "connection refused"
+    finally:
+        gcs_server.ensure_running()
