@@ -137,7 +137,7 @@ def test_alone_in_a_folder(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None
     perform("When something fails", clone)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_server_for_a_few_with_users(clone: Path) -> None:
     port = str(free_port())
     said = perform("A server for a few", clone, {":5000": f":{port}"}, PORT=port)

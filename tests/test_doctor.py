@@ -616,7 +616,7 @@ def test_a_server_with_users(
     assert "hush" not in str(found)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("backend", ["server+postgres+s3"], indirect=True)
 def test_a_server_whose_database_or_bucket_is_gone(
     backend: Backend, postgres_server: Postgres, s3_server: S3

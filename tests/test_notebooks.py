@@ -207,7 +207,7 @@ def test_executed_anew_they_say_the_same(tree):
     assert {status for _, status in runs} == {"FINISHED"}
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("path", NOTEBOOKS[1:], ids=lambda path: path.stem)
 def test_each_works_alone_and_from_the_repository_root(tree, path):
     ended = run("-c", EXECUTE_FROM_ROOT, tree / "notebooks" / path.name, folder=tree / "tests")

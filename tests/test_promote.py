@@ -348,7 +348,7 @@ def test_runs_that_cannot_be_promoted(recorded: Recorded, name: str) -> None:
         recorded.client.get_registered_model(name)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_promotions_at_once_take_turns(
     recorded: Recorded, name: str, run_python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:

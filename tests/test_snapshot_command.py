@@ -108,7 +108,7 @@ def test_a_damaged_snapshot_is_not_shown(
     shutil.copy(SAMPLE, folder / "features.parquet")
     with pytest.raises(SystemExit):
         main(["show", two_snapshots[0]])
-    assert "run featurize again" in capsys.readouterr().err
+    assert "Run featurize again" in capsys.readouterr().err
 
 
 @pytest.mark.slow

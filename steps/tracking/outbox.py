@@ -73,6 +73,10 @@ class Outbox:
     def later(self, metrics: Sequence[Metric]) -> None:
         """Take metrics that may wait for others, though not for long; they are safe from now on."""
         with self._contact.lock:
+            if (
+                self._metrics + len(metrics) > METRICS_PER_REQUEST
+            ):  # or a few would go by themselves
+                self.flush()
             self._journal.append(of_metrics(metrics))
             self._metrics += len(metrics)
             is_stale = time.monotonic() - self._sent_at > STALE_AFTER

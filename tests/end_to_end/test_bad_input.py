@@ -157,6 +157,7 @@ def test_a_damaged_snapshot_is_neither_used_nor_reused(
     assert whole is not None
 
 
+@pytest.mark.thorough
 def test_another_snapshot_is_refused_unless_asked_for(
     trained: Trained, launch: Callable[..., Launched]
 ) -> None:
@@ -211,6 +212,7 @@ def test_a_server_that_is_not_there(project: Path, tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.thorough
 def test_a_server_that_says_nothing(project: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"

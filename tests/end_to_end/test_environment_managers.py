@@ -49,6 +49,7 @@ def run_watched(
     return Recorded(folder), steps
 
 
+@pytest.mark.thorough
 def test_uv_with_steps_apart_from_a_git_server(
     remote: Remote, new_folder: Callable[[], Path]
 ) -> None:

@@ -135,6 +135,7 @@ def test_mlflow_run_reproduces_too(trained: Bench) -> None:
     assert trained.copy_of(reproduced).data.tags["mlflow.source.git.commit"] == trained.old
 
 
+@pytest.mark.thorough
 def test_without_the_commit_the_current_code_is_what_differs(
     trained: Bench, tmp_path: Path
 ) -> None:
@@ -159,6 +160,7 @@ def test_without_the_commit_the_current_code_is_what_differs(
     assert compared["differing_rows"] > 0
 
 
+@pytest.mark.thorough
 def test_changes_that_were_never_committed_are_not_taken_for_the_commit(
     trained: Bench,
 ) -> None:
@@ -179,6 +181,7 @@ def test_changes_that_were_never_committed_are_not_taken_for_the_commit(
     )
 
 
+@pytest.mark.thorough
 def test_a_commit_that_only_the_server_has(trained: Bench, tmp_path: Path) -> None:
     """As `mlflow run https://...` leaves it: a clone of one commit, without its past."""
     served = tmp_path / "served"
@@ -205,6 +208,7 @@ def test_a_commit_that_only_the_server_has(trained: Bench, tmp_path: Path) -> No
     assert shallow.copy_of(reproduced).data.tags["mlflow.source.git.commit"] == trained.old
 
 
+@pytest.mark.thorough
 def test_what_a_host_keeps_of_a_fork_is_not_run(trained: Bench, tmp_path: Path) -> None:
     """The address is to be trusted, and yet whoever opens a pull request may put commits there."""
     served = tmp_path / "served"

@@ -71,6 +71,7 @@ def test_zip_files_on_disk_and_behind_http(
     assert len(ids) == 1, "every source has the same code, so the same snapshot"
 
 
+@pytest.mark.thorough
 def test_the_way_from_a_git_url_to_a_champion_and_its_proof(
     remote: Remote, new_folder: Callable[[], Path], launch: Callable[..., Launched]
 ) -> None:

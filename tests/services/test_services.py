@@ -27,7 +27,7 @@ from services.tracking_server import TrackingServer
 from steps.tracking.settings import load_settings
 from steps.tracking.stores import find_or_create_experiment, open_store
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.thorough
 TESTS = Path(__file__).resolve().parents[1]
 
 
