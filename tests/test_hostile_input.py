@@ -51,6 +51,8 @@ from steps.tracking.snapshot_store import (
 from steps.tracking.snapshot_table import to_arrow
 from steps.tracking.stores import TrackingError
 
+pytestmark = pytest.mark.slow
+
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
 ESCAPES = "\x1b[31mred\x1b[0m\x1b]0;title\x07\u202egpj.exe"
 

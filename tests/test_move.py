@@ -20,6 +20,8 @@ from steps.tracking.messages import of_tags
 from steps.tracking.moving_plan import Plan
 from steps.tracking.stores import TrackingError, use_tracking_uri
 
+pytestmark = pytest.mark.slow
+
 OLD = "sqlite:///old/mlflow.db"
 
 

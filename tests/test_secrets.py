@@ -29,6 +29,8 @@ from steps.entry_point import ParameterError, as_typed
 from steps.market.prices import PriceError, load_prices
 from steps.pipeline import MainParams, main
 
+pytestmark = pytest.mark.slow
+
 SECRETS = {
     name: f"planted+{name}/3f9c"
     for name in (

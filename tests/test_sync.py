@@ -20,6 +20,8 @@ from steps.tracking.mlflow_logger import MLflowLogger
 from steps.tracking.processes import Owner
 from steps.tracking.stores import absolute_uri
 
+pytestmark = pytest.mark.slow
+
 STORE = "sqlite:///mlflow.db"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

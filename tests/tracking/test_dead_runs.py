@@ -17,6 +17,8 @@ from steps.tracking.heartbeat import ENDED_TAG, HEARTBEAT_TAG, OWNER_TAG, beat
 from steps.tracking.mlflow_logger import MLflowLogger
 from steps.tracking.processes import Owner
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def logger(store: str) -> Iterator[MLflowLogger]:

@@ -24,6 +24,8 @@ from mlflow.exceptions import MlflowException
 from steps.tracking.mlflow_logger import MLflowLogger
 from steps.tracking.stores import absolute_uri
 
+pytestmark = pytest.mark.slow
+
 
 def read_json(logger: MLflowLogger, name: str) -> Any:
     with_uri = mlflow.MlflowClient(absolute_uri(logger.tracking_uri))

@@ -7,6 +7,8 @@ import pytest
 from steps.tracking.looks import Looks, record_look
 from steps.tracking.mlflow_logger import MLflowLogger
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def recorded_here(store: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,8 @@ from steps.tracking.project import (
 )
 from steps.tracking.stores import TrackingError, absolute_uri
 
+pytestmark = pytest.mark.slow
+
 STORE = "sqlite:///mlflow.db"
 FROM_MLFLOW_RUN = {
     "mlflow.source.name": "https://git.example/candlewick",

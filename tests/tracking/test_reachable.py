@@ -23,6 +23,8 @@ from steps.tracking.reachable import (
     within,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,8 @@ from steps.tracking.model_store import load_model
 from steps.tracking.registry import ModelVersion, RegisteredModel
 from steps.tracking.stores import TrackingError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def model(store: str, request: pytest.FixtureRequest) -> RegisteredModel:

@@ -40,6 +40,8 @@ from steps.tracking.stores import (
     use_tracking_uri,
 )
 
+pytestmark = pytest.mark.slow
+
 YESTERDAY = "0584bdc529eb"
 """A revision of MLflow's schema from long ago."""
 

@@ -18,6 +18,8 @@ from steps.tracking.registry import RegisteredModel
 from steps.tracking.stores import TrackingError
 from steps.tracking.turns import take_turn
 
+pytestmark = pytest.mark.slow
+
 TICKET = "candlewick.turn."
 
 
