@@ -35,6 +35,7 @@ def a_dead_process() -> int:
 
 
 def give_to(logger: MLflowLogger, owner: Owner) -> None:
+    heartbeat.stop_beating(logger.run_id)  # else this process would take the run back in a minute
     logger.client.set_tag(logger.run_id, OWNER_TAG, owner.write())
 
 
