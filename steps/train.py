@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from steps.entry_point import StepParams, log_resolved, open_step, progress, run_step, say
-from steps.featurize import FeaturizeParams, featurize
+from steps.featurize import EngineParams, FeaturizeParams, featurize
 from steps.learning.models import (
     HYPERPARAMETERS,
     USED_BY,
@@ -65,10 +65,14 @@ class ModelParams(StepParams):
         return self.model_dump(include=set(HYPERPARAMETERS))
 
 
-class HoldoutParams(ModelParams):
+class HoldoutParams(ModelParams, EngineParams):
     """Which model to fit, with the last dates held out for the test."""
 
     test_size: float = Field(0.2, gt=0, lt=1, description="share of dates for the test, the last")
+    memory_budget: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto",
+        description="MB for the features; larger ones stay on disk; 'auto': half of what is free",
+    )
 
 
 class TrainParams(HoldoutParams):

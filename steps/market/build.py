@@ -15,8 +15,10 @@ import pandas as pd
 
 from steps.market.bars import symbol_runs
 from steps.market.feature_set import FeatureSet, compute_features
+from steps.market.features import get_feature_set
 from steps.market.labels import label_definition, label_direction
-from steps.market.snapshot import FeatureSnapshot, make_snapshot
+from steps.market.price_stream import PricePiece
+from steps.market.snapshot import FeatureSnapshot, TablePart, describe_part, make_snapshot
 
 _LIBRARIES: Final = ("numpy", "pandas", "pyarrow", "TA-Lib")
 
@@ -43,18 +45,61 @@ def build_snapshot(prices: pd.DataFrame, feature_set: FeatureSet, horizon: int) 
     ValueError
         If the prices are unsorted, a feature is not finite or `horizon` is less than 1.
     """
-    features = compute_features(prices, feature_set)
-    labels = label_direction(prices, horizon)
-    starts, lengths = symbol_runs(prices)
-    warm = np.arange(len(prices)) - np.repeat(starts, lengths) >= feature_set.lookback
-    for name in ("direction", "label_known_at"):
-        features[name] = labels[name].array[warm]
     return make_snapshot(
-        features,
+        build_table(prices, feature_set, horizon),
         feature_set=feature_set.name,
         version=feature_set.version,
         label=label_definition(horizon),
     )
+
+
+def build_table(prices: pd.DataFrame, feature_set: FeatureSet, horizon: int) -> pd.DataFrame:
+    """Compute the features and labels of some whole symbols.
+
+    Parameters
+    ----------
+    prices, feature_set, horizon
+        As for `build_snapshot`.
+
+    Returns
+    -------
+    DataFrame
+        As `FeatureSnapshot.table`. Each row depends on its own symbol's prices alone: tables of
+        other symbols may be made by others, and put under it.
+    """
+    table = compute_features(prices, feature_set)
+    labels = label_direction(prices, horizon)
+    starts, lengths = symbol_runs(prices)
+    warm = np.arange(len(prices)) - np.repeat(starts, lengths) >= feature_set.lookback
+    for name in ("direction", "label_known_at"):
+        table[name] = labels[name].array[warm]
+    return table
+
+
+def build_part(
+    prices: PricePiece | pd.DataFrame, *, feature_set: str, horizon: int
+) -> tuple[pd.DataFrame, TablePart]:
+    """Compute the features and labels of some whole symbols, and describe them.
+
+    This is what several workers can do at the same time, each with other symbols.
+
+    Parameters
+    ----------
+    prices : PricePiece or DataFrame
+        Where the prices are, or the prices themselves.
+    feature_set : str
+        Its name.
+    horizon : int
+
+    Returns
+    -------
+    table : DataFrame
+        As `build_table` returns it.
+    part : TablePart
+    """
+    table = prices if isinstance(prices, pd.DataFrame) else prices.read()
+    table = build_table(table, get_feature_set(feature_set), horizon)
+    return table, describe_part(table)
 
 
 def ingredients(prices_sha256: str, feature_set: FeatureSet, horizon: int) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """Reads prices that are larger than memory: checked as a whole, then served by whole symbols."""
 
+import operator
 import tempfile
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -20,10 +22,49 @@ from steps.market.price_files import PriceFiles
 from steps.market.price_join import join_files
 from steps.market.price_report import PriceError, Problems
 from steps.market.price_tables import read_batches
-from steps.market.prices import read_prices
+from steps.market.prices import read_prices, too_short
 
 _MEMORY: Final = "256MB"
 _BATCH_ROWS: Final = 50_000
+
+
+@dataclass(frozen=True)
+class PricePiece:
+    """Some whole symbols of sorted prices in a file; may be read in another process.
+
+    Attributes
+    ----------
+    path : Path
+    start, stop : int
+        Its rows in the file.
+    batches : tuple of int
+        The first row of every batch in the file, and the number of all rows.
+    lengths : tuple of int
+        Rows of each of its symbols.
+    min_rows : int
+        Symbols with fewer rows are left out.
+    """
+
+    path: Path
+    start: int
+    stop: int
+    batches: tuple[int, ...] = field(repr=False)
+    lengths: tuple[int, ...] = field(repr=False)
+    min_rows: int = 1
+
+    def read(self) -> pd.DataFrame:
+        """Return the prices as `steps.market.prices.Prices.table`."""
+        first = bisect_right(self.batches, self.start) - 1
+        last = bisect_left(self.batches, self.stop)
+        with pa.OSFile(str(self.path)) as source, pa.ipc.open_file(source) as file:
+            batches = [file.get_batch(number) for number in range(first, last)]
+        rows = pa.Table.from_batches(batches).slice(
+            self.start - self.batches[first], self.stop - self.start
+        )
+        lengths = np.array(self.lengths)
+        if (lengths < self.min_rows).any():
+            rows = rows.filter(pa.array(np.repeat(lengths >= self.min_rows, lengths)))
+        return join_files([_from_arrow(rows)])
 
 
 @dataclass(frozen=True)
@@ -43,7 +84,38 @@ class PriceStream:
     first_date: date
     last_date: date
     _sorted: Path = field(repr=False)
-    _sizes: Sequence[int] = field(repr=False)
+    _batches: tuple[int, ...] = field(repr=False)
+    _sizes: Mapping[str, int] = field(repr=False)
+
+    def too_short(self, min_rows: int) -> dict[str, int]:
+        """Return the symbols with fewer rows than `min_rows`, and how many they have.
+
+        Raises
+        ------
+        PriceError
+            If all of them are too short.
+        """
+        return too_short(self._sizes, min_rows)
+
+    def pieces(self, rows: int = 200_000, *, min_rows: int = 1) -> list[PricePiece]:
+        """Cut the prices into pieces of whole symbols.
+
+        Parameters
+        ----------
+        rows : int, default 200,000
+            Size of a piece; only a symbol that alone is longer exceeds it.
+        min_rows : int, default 1
+            Symbols with fewer rows are left out, and with them pieces that have no others.
+        """
+        found, start = [], 0
+        for lengths in _pieces(list(self._sizes.values()), rows):
+            stop = start + sum(lengths)
+            if max(lengths) >= min_rows:
+                found.append(
+                    PricePiece(self._sorted, start, stop, self._batches, lengths, min_rows)
+                )
+            start = stop
+        return found
 
     def tables(self, rows: int = 200_000) -> Iterator[pd.DataFrame]:
         """Yield the prices in pieces of whole symbols; each call begins anew.
@@ -59,17 +131,29 @@ class PriceStream:
             As `steps.market.prices.Prices.table`. All pieces, one under the other, are the table
             that `read_prices` returns, bit for bit.
         """
-        with pa.OSFile(str(self._sorted)) as file, pa.ipc.open_stream(file) as batches:
-            held = batches.schema.empty_table()
-            for size in _piece_sizes(self._sizes, rows):
-                parts = [held]
-                missing = size - held.num_rows
-                while missing > 0:
-                    parts.append(pa.Table.from_batches([batches.read_next_batch()]))
-                    missing -= parts[-1].num_rows
-                held = pa.concat_tables(parts)
-                yield join_files([_from_arrow(held.slice(0, size))])
-                held = held.slice(size)
+        for piece in self.pieces(rows):
+            yield piece.read()
+
+    def spread(self, symbols: int, *, min_rows: int) -> pd.DataFrame:
+        """Return the prices of some symbols of at least `min_rows` rows, evenly spread."""
+        lengths = np.array(list(self._sizes.values()))
+        stops = np.cumsum(lengths)
+        long_enough = np.flatnonzero(lengths >= min_rows)
+        most = min(symbols, len(long_enough))
+        chosen = long_enough[np.linspace(0, len(long_enough) - 1, most).round().astype(int)]
+        return pd.concat(
+            [
+                PricePiece(
+                    self._sorted,
+                    int(stops[symbol] - lengths[symbol]),
+                    int(stops[symbol]),
+                    self._batches,
+                    (int(lengths[symbol]),),
+                ).read()
+                for symbol in chosen
+            ],
+            ignore_index=True,
+        )
 
 
 @contextmanager
@@ -77,8 +161,9 @@ def open_price_stream(files: PriceFiles) -> Iterator[PriceStream]:
     """Check and sort prices on disk, for what is too large to be read at once.
 
     Memory does not grow with the number of rows, only with that of symbols and of dates: some
-    600 MB do. Temporary files, while sorting about 130 bytes a row and half of that afterwards, go
-    where `tempfile` puts them: if ``/tmp`` is kept in memory, set ``TMPDIR`` to a disk.
+    600 MB do. Temporary files, about 65 bytes a row and twice that while rows that come in another
+    order are sorted, go where `tempfile` puts them: if ``/tmp`` is kept in memory, set ``TMPDIR``
+    to a disk.
 
     Parameters
     ----------
@@ -153,47 +238,124 @@ def _check_and_sort(files: PriceFiles, folder: Path, problems: Problems) -> Pric
     first = next(parsed, None)
     if first is None:
         return None
-    path = folder / "sorted.arrow"
-    symbols = _SymbolSizes()
-    with (
-        _in_order(chain([first], parsed), tuple(first.numbers), folder) as batches,
-        pa.OSFile(str(path), "wb") as file,
-        pa.ipc.new_stream(file, batches.schema) as writer,
-    ):
-        for batch in batches:
-            if not problems and not symbols.add(batch):
-                problems.add(files.names[0], "duplicate", "a symbol has two rows of one day")
-            if problems:
-                return None
-            writer.write_batch(batch)
+    schema = _schema(tuple(first.numbers))
+    rows = (_to_arrow(file, schema) for file in chain([first], parsed))
+    path = folder / "prices.arrow"
+    with _room_is_needed(folder):
+        written = _write_while_sorted(rows, schema, path)
+        if written.out_of_order is not None:
+            unsorted = chain(_read_batches(path), [written.out_of_order], rows)
+            path = folder / "sorted.arrow"
+            with _in_order(unsorted, schema, folder) as batches:
+                written = _write_while_sorted(batches, schema, path)
+        if written.out_of_order is not None and not problems:
+            problems.add(files.names[0], "duplicate", "a symbol has two rows of one day")
     if problems:
         return None
     days = np.concatenate(list(intake.days.values())).astype("datetime64[D]")
     return PriceStream(
-        sum(symbols.sizes),
-        len(symbols.sizes),
+        sum(written.sizes.values()),
+        len(written.sizes),
         days.min().item(),
         days.max().item(),
         path,
-        symbols.sizes,
+        tuple(written.batches),
+        written.sizes,
     )
 
 
 @contextmanager
+def _room_is_needed(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise PriceError(
+            f"the prices cannot be sorted in {folder.parent}: {str(error).splitlines()[0]} — free"
+            " space there, or set TMPDIR to a larger folder"
+        ) from error
+
+
+@dataclass
+class _Written:
+    """What was written of some batches.
+
+    Attributes
+    ----------
+    batches : list of int
+        The first row of each, and the number of rows.
+    sizes : dict of str to int
+        Rows of each symbol.
+    out_of_order : RecordBatch or None
+        The first batch that was not written, for its rows do not follow those before it, sorted by
+        symbol and day, each once.
+    """
+
+    batches: list[int] = field(default_factory=lambda: [0])
+    sizes: dict[str, int] = field(default_factory=dict)
+    out_of_order: pa.RecordBatch | None = None
+
+
+def _write_while_sorted(
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path
+) -> _Written:
+    """Write batches as long as they are sorted: most people's files are, symbol by symbol."""
+    written = _Written()
+    last: tuple[str, int] | None = None
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+        for batch in batches:
+            if not batch.num_rows:
+                continue
+            runs = pc.run_end_encode(batch["symbol"])
+            symbols = runs.values.to_pylist()
+            days = batch["day"].to_numpy()
+            if not _follow(last, symbols, runs.run_ends.to_numpy(), days):
+                written.out_of_order = batch
+                break
+            for symbol, size in zip(symbols, np.diff(runs.run_ends, prepend=0), strict=True):
+                written.sizes[symbol] = written.sizes.get(symbol, 0) + int(size)
+            last = symbols[-1], int(days[-1])
+            writer.write_batch(batch)
+            written.batches.append(written.batches[-1] + batch.num_rows)
+    return written
+
+
+def _follow(
+    last: tuple[str, int] | None,
+    symbols: list[str],
+    ends: np.ndarray[Any, np.dtype[np.int32]],
+    days: np.ndarray[Any, np.dtype[np.int64]],
+) -> bool:
+    """Tell whether the runs of a batch, ending at `ends`, are sorted and follow the last row."""
+    if last is not None and (symbols[0], int(days[0])) <= last:
+        return False
+    steps = np.diff(days)
+    steps[ends[:-1] - 1] = 1  # from one symbol to the next
+    return bool((steps > 0).all()) and all(map(operator.lt, symbols, symbols[1:]))
+
+
+def _read_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    with pa.OSFile(str(path)) as source, pa.ipc.open_file(source) as file:
+        for number in range(file.num_record_batches):
+            yield file.get_batch(number)
+
+
+def _schema(numbers: Sequence[str]) -> pa.Schema:
+    names = [("symbol", pa.string()), ("day", pa.int64())]
+    return pa.schema([*names, *((name, pa.float64()) for name in numbers)])
+
+
+@contextmanager
 def _in_order(
-    parsed: Iterator[ParsedFile], numbers: Sequence[str], folder: Path
+    batches: Iterator[pa.RecordBatch], schema: pa.Schema, folder: Path
 ) -> Iterator[pa.RecordBatchReader]:
     """Open the rows of all files, sorted by the symbol's code points, then by day."""
     import duckdb  # here, for it takes a quarter of a second, and few need it
 
-    schema = pa.schema(
-        [("symbol", pa.string()), ("day", pa.int64()), *((name, pa.float64()) for name in numbers)]
-    )
     raised: list[BaseException] = []
 
     def source() -> Iterator[pa.RecordBatch]:
         try:
-            yield from (_to_arrow(file, schema) for file in parsed)
+            yield from batches
         except BaseException as error:  # Arrow would wrap it, even one that asks to stop
             raised.append(error)
             raise
@@ -214,51 +376,20 @@ def _in_order(
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         if raised:
             raise raised[0] from None
-        raise PriceError(
-            f"the prices cannot be sorted in {folder.parent}: {str(error).splitlines()[0]} — free"
-            " space there, or set TMPDIR to a larger folder"
-        ) from error
+        raise OSError(str(error)) from error
 
 
-class _SymbolSizes:
-    """Counts the rows of each symbol in sorted batches.
-
-    Attributes
-    ----------
-    sizes : list of int
-        Rows of each symbol, in sorted order.
-    """
-
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
-        self._last: tuple[str, int] | None = None
-
-    def add(self, batch: pa.RecordBatch) -> bool:
-        """Count a batch; return False if a symbol has two rows of one day."""
-        runs = pc.run_end_encode(batch["symbol"])
-        ends = runs.run_ends.to_numpy()
-        days = batch["day"].to_numpy()
-        steps = np.diff(days)
-        steps[ends[:-1] - 1] = 1  # from one symbol to the next
-        distinct = bool((steps > 0).all())
-        sizes = np.diff(ends, prepend=0).tolist()
-        if self._last is not None and runs.values[0].as_py() == self._last[0]:
-            distinct = distinct and days[0] > self._last[1]
-            self.sizes[-1] += sizes.pop(0)
-        self.sizes += sizes
-        self._last = runs.values[-1].as_py(), days[-1]
-        return distinct
-
-
-def _piece_sizes(sizes: Sequence[int], rows: int) -> Iterator[int]:
+def _pieces(sizes: Sequence[int], rows: int) -> Iterator[tuple[int, ...]]:
     """Join consecutive symbols to pieces of at most `rows` rows, or of one longer symbol."""
-    piece = 0
+    piece: list[int] = []
+    total = 0
     for size in sizes:
-        if piece and piece + size > rows:
-            yield piece
-            piece = 0
-        piece += size
-    yield piece
+        if piece and total + size > rows:
+            yield tuple(piece)
+            piece, total = [], 0
+        piece.append(size)
+        total += size
+    yield tuple(piece)
 
 
 def _to_arrow(file: ParsedFile, schema: pa.Schema) -> pa.RecordBatch:

@@ -105,13 +105,24 @@ def read_prices(files: PriceFiles, *, min_rows: int = 1) -> Prices:
 def _without_short(table: pd.DataFrame, min_rows: int) -> Prices:
     """Leave out the symbols that have fewer rows than `min_rows`."""
     sizes = table["symbol"].value_counts(sort=False).sort_index()
-    short = sizes[sizes < min_rows]
-    dropped = {str(symbol): int(rows) for symbol, rows in short.items()}
+    dropped = too_short({str(symbol): int(rows) for symbol, rows in sizes.items()}, min_rows)
+    if dropped:
+        table = table[~table["symbol"].isin(list(dropped))].reset_index(drop=True)
+    return Prices(table, dropped)
+
+
+def too_short(sizes: Mapping[str, int], min_rows: int) -> dict[str, int]:
+    """Return the symbols with fewer rows than `min_rows`, and how many they have.
+
+    Raises
+    ------
+    PriceError
+        If all of them are too short.
+    """
+    short = {symbol: rows for symbol, rows in sizes.items() if rows < min_rows}
     if len(short) == len(sizes):
-        named = first_of(f"{symbol} has {counted(n, 'row')}" for symbol, n in dropped.items())
+        named = first_of(f"{symbol} has {counted(n, 'row')}" for symbol, n in short.items())
         raise PriceError(
             f"no symbol has the {min_rows:,} rows that are needed: {named} — give longer series"
         )
-    if dropped:
-        table = table[~table["symbol"].isin(short.index)].reset_index(drop=True)
-    return Prices(table, dropped)
+    return short

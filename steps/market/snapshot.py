@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import pairwise
+from typing import Any, Final, NoReturn
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from steps.market.plain_text import is_symbol
 
@@ -67,15 +70,14 @@ def manifest_id(manifest: Mapping[str, Any]) -> str:
     return hashlib.md5(canonical.encode(), usedforsecurity=False).hexdigest()
 
 
-@dataclass(frozen=True)
-class FeatureSnapshot:
-    """Features, labels and the manifest that names them.
+class Snapshot(ABC):
+    """Features, labels and the manifest that names them, in memory or in a file.
 
     Attributes
     ----------
-    table : DataFrame, shape (n_rows, n_features + 4)
-        ``date``, ``symbol``, the features (float32, finite), ``direction`` (Int8, missing where the
-        label is not known yet) and ``label_known_at``; sorted by symbol, then date.
+    table : DataFrame
+        At least ``date``, ``symbol``, ``direction`` and ``label_known_at`` of every row, as in
+        :attr:`FeatureSnapshot.table`.
     manifest : dict
         What the features are, JSON-able. See :func:`describe_table`.
     """
@@ -98,6 +100,51 @@ class FeatureSnapshot:
         """Trading days from a row to the date its label looks at."""
         return int(self.manifest["label"]["horizon"])
 
+    @abstractmethod
+    def batches(self, rows: NDArray[np.intp]) -> Iterator[pd.DataFrame]:
+        """Yield the features of some rows, batch by batch.
+
+        Parameters
+        ----------
+        rows : ndarray of intp
+            Positions in the table, ascending.
+
+        Yields
+        ------
+        DataFrame, shape (some rows, n_features)
+            All of them, one under the other, are the rows asked for; there may be one alone.
+        """
+
+    def features_of(self, rows: NDArray[np.intp]) -> pd.DataFrame:
+        """Return the features of some rows: positions in the table, ascending."""
+        found = list(self.batches(rows))
+        return found[0] if len(found) == 1 else pd.concat(found)
+
+    def labels_of(self, rows: NDArray[np.intp]) -> pd.Series[Any]:
+        """Return the labels of some rows: positions in the table."""
+        return self.table[LABEL].iloc[rows]
+
+
+@dataclass(frozen=True)
+class FeatureSnapshot(Snapshot):
+    """A snapshot in memory.
+
+    Attributes
+    ----------
+    table : DataFrame, shape (n_rows, n_features + 4)
+        ``date``, ``symbol``, the features (float32, finite), ``direction`` (Int8, missing where the
+        label is not known yet) and ``label_known_at``; sorted by symbol, then date.
+    manifest : dict
+        What the features are, JSON-able. See :func:`describe_table`.
+    """
+
+    table: pd.DataFrame
+    manifest: Manifest
+
+    def batches(self, rows: NDArray[np.intp]) -> Iterator[pd.DataFrame]:
+        """Yield the features of some rows, all at once."""
+        yield self.features.iloc[rows]
+
     @property
     def features(self) -> pd.DataFrame:
         """The model's input, shape (n_rows, n_features)."""
@@ -112,22 +159,7 @@ class FeatureSnapshot:
             If a value, a date, a symbol or a column is not what the manifest vouches for. The
             message gives both hashes.
         """
-        check_manifest(self.manifest)
-        found = describe_table(
-            self.table,
-            feature_set=self.manifest["feature_set"],
-            version=self.manifest["version"],
-            label=self.manifest["label"],
-        )
-        if found == self.manifest:
-            return
-        changed = sorted(k for k in found if found[k] != self.manifest.get(k))
-        raise SnapshotError(
-            f"snapshot {self.snapshot_id} does not verify: {', '.join(changed) or 'the manifest'} "
-            f"differ; values hash to {found['values_sha256']}, the manifest says "
-            f"{self.manifest.get('values_sha256')}. The stored table was changed after it was "
-            "written: run featurize again"
-        )
+        verify_parts([describe_part(self.table)], self.manifest)
 
 
 def check_manifest(manifest: Any) -> None:
@@ -159,6 +191,33 @@ def check_manifest(manifest: Any) -> None:
             )
 
 
+def verify_parts(parts: Iterable[TablePart], manifest: Manifest) -> None:
+    """Compare a table, described part by part, with what its manifest says.
+
+    Raises
+    ------
+    SnapshotError
+        If a value, a date, a symbol or a column is not what the manifest vouches for. The message
+        gives both hashes.
+    """
+    check_manifest(manifest)
+    found = join_parts(
+        parts,
+        feature_set=manifest["feature_set"],
+        version=manifest["version"],
+        label=manifest["label"],
+    )
+    if found == manifest:
+        return
+    changed = sorted(k for k in found if found[k] != manifest.get(k))
+    raise SnapshotError(
+        f"snapshot {manifest_id(manifest)} does not verify: {', '.join(changed) or 'the manifest'} "
+        f"differ; values hash to {found['values_sha256']}, the manifest says "
+        f"{manifest.get('values_sha256')}. The stored table was changed after it was "
+        "written: run featurize again"
+    )
+
+
 def make_snapshot(
     table: pd.DataFrame, *, feature_set: str, version: str, label: Mapping[str, Any]
 ) -> FeatureSnapshot:
@@ -184,6 +243,31 @@ def make_snapshot(
     """
     manifest = describe_table(table, feature_set=feature_set, version=version, label=label)
     return FeatureSnapshot(table, manifest)
+
+
+@dataclass(frozen=True)
+class TablePart:
+    """What a manifest says of some whole symbols of a feature table.
+
+    Attributes
+    ----------
+    feature_types : dict of str to str
+        By name, in the order of the columns.
+    row_count, labelled_row_count : int
+    risen_row_count : int
+        Rows with the label 1; no part of the manifest.
+    first_date, last_date : str
+    digests : tuple of (str, str)
+        Every symbol, in sorted order, and the SHA-256 of its dates, features and labels.
+    """
+
+    feature_types: dict[str, str]
+    row_count: int
+    labelled_row_count: int
+    risen_row_count: int
+    first_date: str
+    last_date: str
+    digests: tuple[tuple[str, str], ...]
 
 
 def describe_table(
@@ -212,23 +296,91 @@ def describe_table(
     SnapshotError
         If the table is empty, unsorted, or holds another dtype or a value that is not finite.
     """
+    parts = [describe_part(table)]
+    return join_parts(parts, feature_set=feature_set, version=version, label=label)
+
+
+def describe_part(table: pd.DataFrame) -> TablePart:
+    """Describe and hash some whole symbols of a feature table.
+
+    Hashing symbol by symbol is what lets several workers share the job: the parts combine to the
+    same digest whoever computed them.
+
+    Raises
+    ------
+    SnapshotError
+        If the table is empty, unsorted, or holds another dtype or a value that is not finite.
+    """
     names = [c for c in table.columns if c not in (DATE, SYMBOL, LABEL, LABEL_KNOWN_AT)]
     _check_form(table, names)
     dates = table[DATE]
+    return TablePart(
+        feature_types={name: str(table[name].dtype) for name in names},
+        row_count=len(table),
+        labelled_row_count=int(table[LABEL].notna().sum()),
+        risen_row_count=int(table[LABEL].sum()),
+        first_date=str(dates.min().date()),
+        last_date=str(dates.max().date()),
+        digests=tuple(symbol_digests(table, names)),
+    )
+
+
+def join_parts(
+    parts: Iterable[TablePart], *, feature_set: str, version: str, label: Mapping[str, Any]
+) -> Manifest:
+    """Build the manifest of a feature table from what is known of its parts.
+
+    Parameters
+    ----------
+    parts : iterable of TablePart
+        In the order of the table, that of their symbols.
+    feature_set, version, label
+        As for :func:`describe_table`.
+
+    Returns
+    -------
+    dict
+        That of the whole table, however it was cut.
+
+    Raises
+    ------
+    SnapshotError
+        If there is none, they are not in order, a symbol is in two of them, or they differ in
+        their features.
+    """
+    parts = list(parts)
+    if not parts:
+        _refuse_empty()
+    first = parts[0]
+    symbols = [symbol for part in parts for symbol, _ in part.digests]
+    for before, symbol in pairwise(symbols):
+        if before >= symbol:
+            raise SnapshotError(f"the rows of {symbol} are out of order or in two places")
+    for part in parts:
+        if list(part.feature_types.items()) != list(first.feature_types.items()):
+            raise SnapshotError("the parts of the table have other features than its first one")
+    combined = hashlib.sha256()
+    for part in parts:
+        for symbol, digest in part.digests:
+            combined.update(f"{symbol}\0{digest}\n".encode())
     return {
-        "feature_count": len(names),
-        "feature_names": names,
-        "feature_types": {name: str(table[name].dtype) for name in names},
+        "feature_count": len(first.feature_types),
+        "feature_names": list(first.feature_types),
+        "feature_types": dict(first.feature_types),
         "feature_set": feature_set,
         "version": version,
         "label": dict(label),
-        "row_count": len(table),
-        "labelled_row_count": int(table[LABEL].notna().sum()),
-        "symbols": sorted(table[SYMBOL].unique().tolist()),
-        "first_date": str(dates.min().date()),
-        "last_date": str(dates.max().date()),
-        "values_sha256": _hash_values(table, names),
+        "row_count": sum(part.row_count for part in parts),
+        "labelled_row_count": sum(part.labelled_row_count for part in parts),
+        "symbols": symbols,
+        "first_date": min(part.first_date for part in parts),
+        "last_date": max(part.last_date for part in parts),
+        "values_sha256": combined.hexdigest(),
     }
+
+
+def _refuse_empty() -> NoReturn:
+    raise SnapshotError("a snapshot needs at least one row")
 
 
 def _check_form(table: pd.DataFrame, names: list[str]) -> None:
@@ -236,7 +388,7 @@ def _check_form(table: pd.DataFrame, names: list[str]) -> None:
     if missing or not names:
         raise SnapshotError(f"a snapshot needs {sorted(missing) or 'at least one feature'}")
     if table.empty:
-        raise SnapshotError("a snapshot needs at least one row")
+        _refuse_empty()
     for name in names:
         if table[name].dtype != _FEATURE_DTYPE:
             raise SnapshotError(f"feature {name} is {table[name].dtype}, expected float32")
@@ -266,18 +418,6 @@ def _days(dates: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.int32]]:
     """Days since 1970-01-01; a missing date is the smallest int32."""
     days = dates.to_numpy("datetime64[D]")
     return np.where(np.isnat(days), _NO_DATE, days.astype(np.int64)).astype("<i4")
-
-
-def _hash_values(table: pd.DataFrame, names: list[str]) -> str:
-    """SHA-256 over the symbols in sorted order, each with a SHA-256 of its rows.
-
-    Hashing symbol by symbol is what lets several workers share the job: the parts combine to the
-    same digest whoever computed them.
-    """
-    combined = hashlib.sha256()
-    for symbol, digest in symbol_digests(table, names):
-        combined.update(f"{symbol}\0{digest}\n".encode())
-    return combined.hexdigest()
 
 
 def symbol_digests(table: pd.DataFrame, names: list[str]) -> Iterator[tuple[str, str]]:

@@ -5,21 +5,30 @@ from __future__ import annotations
 import difflib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import mlflow
+import pandas as pd
 import pyarrow as pa
 from mlflow.entities import Dataset, DatasetInput, InputTag, Run, ViewType
 from mlflow.exceptions import MlflowException
 
-from steps.market.snapshot import FeatureSnapshot, SnapshotError, check_manifest, manifest_id
+from steps.market.snapshot import (
+    FeatureSnapshot,
+    Manifest,
+    SnapshotError,
+    check_manifest,
+    manifest_id,
+)
 from steps.tracking.checksums import SUMS, DamagedError, check, seal
 from steps.tracking.downloads import download
 from steps.tracking.mlflow_logger import SNAPSHOT_TAG, MLflowLogger
-from steps.tracking.snapshot_table import from_arrow, read_table, write_table
+from steps.tracking.snapshot_file import SnapshotFile
+from steps.tracking.snapshot_table import TableWriter, from_arrow, read_table
 from steps.tracking.stores import TrackingError, first_line
 
 LATEST: Final = "latest"
@@ -81,17 +90,55 @@ def save_snapshot(
         Names and contents of the files it was made with, for models to carry. Without it, models
         that learn from the snapshot take features, not prices.
     """
-    with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
-        write_table(snapshot.table, Path(folder, _TABLE))
-        for name, content in ((_MANIFEST, snapshot.manifest), (_PROVENANCE, dict(provenance))):
-            Path(folder, name).write_text(json.dumps(content, indent=2) + "\n")
-        Path(folder, _CODE).mkdir()
+    with draft_snapshot() as draft:
+        draft.write(snapshot.table)
+        return draft.save(logger, snapshot.manifest, provenance, feature_key, code)
+
+
+class SnapshotDraft:
+    """A snapshot in the making: its table is written part by part, the rest when that is known.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to write it, empty.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._table = TableWriter(folder / _TABLE)
+
+    def write(self, table: pd.DataFrame | pa.Table) -> None:
+        """Write the next rows of the table: some whole symbols, as pandas or Arrow has them."""
+        self._table.write(table)
+
+    def save(
+        self,
+        logger: MLflowLogger,
+        manifest: Manifest,
+        provenance: Mapping[str, Any],
+        feature_key: str,
+        code: Mapping[str, str] | None = None,
+    ) -> StoredSnapshot:
+        """Store what was written; the other parameters are those of :func:`save_snapshot`."""
+        self._table.close()
+        for name, content in ((_MANIFEST, manifest), (_PROVENANCE, dict(provenance))):
+            (self._folder / name).write_text(json.dumps(content, indent=2) + "\n")
+        (self._folder / _CODE).mkdir()
         for name, source in (code or {}).items():
-            Path(folder, _CODE, name).write_bytes(source.encode())
-        sealed = seal(Path(folder))
-        logger.log_artifacts(folder, _FOLDER)
-    logger.set_tags(**{SNAPSHOT_TAG: snapshot.snapshot_id, KEY_TAG: feature_key, SEAL_TAG: sealed})
-    return _stored(logger.client.get_run(logger.run_id))
+            (self._folder / _CODE / name).write_bytes(source.encode())
+        sealed = seal(self._folder)
+        logger.log_artifacts(str(self._folder), _FOLDER)
+        tags = {SNAPSHOT_TAG: manifest_id(manifest), KEY_TAG: feature_key, SEAL_TAG: sealed}
+        logger.set_tags(**tags)
+        return _stored(logger.client.get_run(logger.run_id))
+
+
+@contextmanager
+def draft_snapshot() -> Iterator[SnapshotDraft]:
+    """Open a draft in a temporary folder, which is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
+        yield SnapshotDraft(Path(folder))
 
 
 def resolve_snapshot(
@@ -154,25 +201,50 @@ def load_snapshot(stored: StoredSnapshot) -> FeatureSnapshot:
     TrackingError
         If the artifact is gone or unreadable.
     """
-    with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
-        path = _download(stored, folder)
-        try:
-            manifest = _read_json(path / _MANIFEST)
-        except (OSError, ValueError, RecursionError) as error:
-            raise _unreadable(stored, error) from error
-        if manifest_id(manifest) != stored.snapshot_id:
-            raise SnapshotError(
-                f"the manifest in run {stored.run_id} hashes to {manifest_id(manifest)}, expected "
-                f"{stored.snapshot_id}: it was changed after it was written; run featurize again"
-            )
-        check_manifest(manifest)
-        try:
+    with _at_hand(stored) as path:
+        manifest = _read_manifest(path, stored)
+        with _told_if_unreadable(stored):
             table = from_arrow(read_table(path / _TABLE, manifest))
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-            raise _unreadable(stored, error) from error
     snapshot = FeatureSnapshot(table, manifest)
     snapshot.verify()
     return snapshot
+
+
+@contextmanager
+def open_snapshot(stored: StoredSnapshot) -> Iterator[SnapshotFile]:
+    """Open a snapshot that may be larger than memory: its features stay in a file meanwhile.
+
+    All of it is hashed again first, and the same is raised as by :func:`load_snapshot`.
+    """
+    with _at_hand(stored) as path:
+        manifest = _read_manifest(path, stored)
+        with _told_if_unreadable(stored):
+            snapshot = SnapshotFile(path / _TABLE, manifest)
+        yield snapshot
+
+
+def _read_manifest(path: Path, stored: StoredSnapshot) -> Manifest:
+    try:
+        manifest = _read_json(path / _MANIFEST)
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(stored, error) from error
+    if manifest_id(manifest) != stored.snapshot_id:
+        raise SnapshotError(
+            f"the manifest in run {stored.run_id} hashes to {manifest_id(manifest)}, expected "
+            f"{stored.snapshot_id}: it was changed after it was written; run featurize again"
+        )
+    check_manifest(manifest)
+    return dict(manifest)
+
+
+@contextmanager
+def _told_if_unreadable(stored: StoredSnapshot) -> Iterator[None]:
+    try:
+        yield
+    except SnapshotError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise _unreadable(stored, error) from error
 
 
 def load_provenance(stored: StoredSnapshot) -> dict[str, Any]:
@@ -211,6 +283,13 @@ def load_code(stored: StoredSnapshot) -> dict[str, str]:
                 raise
             return {}
         return {file.name: file.read_bytes().decode() for file in Path(path).glob("*.py")}
+
+
+@contextmanager
+def _at_hand(stored: StoredSnapshot) -> Iterator[Path]:
+    """Have a snapshot at hand as a folder, after its checksums were compared."""
+    with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
+        yield _download(stored, folder)
 
 
 def _download(stored: StoredSnapshot, folder: str, part: str = "") -> Path:

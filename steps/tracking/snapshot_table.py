@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,19 +27,51 @@ _DENSEST: Final = 50
 _BATCH_ROWS: Final = 2**16
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a feature table."""
-    pq.write_table(to_arrow(table), path, compression="zstd")
+class TableWriter:
+    """Writes a feature table part by part, each a row group of its own.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, table: pd.DataFrame | pa.Table) -> None:
+        """Write the next rows."""
+        rows = to_arrow(table) if isinstance(table, pd.DataFrame) else table
+        if self._writer is None:
+            # A dictionary of floats that hardly ever repeat would take most of the time. Their
+            # first bytes are much alike: bytes of the same place put together shrink better.
+            floats = [field.name for field in rows.schema if pa.types.is_float32(field.type)]
+            self._writer = pq.ParquetWriter(
+                self._path,
+                rows.schema,
+                compression="zstd",
+                use_dictionary=[name for name in rows.schema.names if name not in floats],
+                use_byte_stream_split=floats,
+            )
+        self._writer.write_table(rows, row_group_size=rows.num_rows)
+
+    def close(self) -> None:
+        """Complete the file."""
+        if self._writer is not None:
+            self._writer.close()
 
 
 def to_arrow(table: pd.DataFrame) -> pa.Table:
     """Return a feature table as Arrow, with days as days and no trace of pandas."""
-    days = {name: table[name].to_numpy("datetime64[D]") for name in (DATE, LABEL_KNOWN_AT)}
-    columns = {
-        name: pa.array(days.get(name, table[name]), type=_type(name), from_pandas=True)
-        for name in table.columns
-    }
-    return pa.table(columns)
+    return pa.table({name: _to_arrow(table[name], name) for name in table.columns})
+
+
+def _to_arrow(column: pd.Series[Any], name: str) -> pa.Array:
+    if name not in _TYPES:  # a feature, which is all there: to look for gaps would take longer
+        return pa.array(column.to_numpy(), type=pa.float32())
+    days = name in (DATE, LABEL_KNOWN_AT)
+    values = column.to_numpy("datetime64[D]") if days else column
+    return pa.array(values, type=_TYPES[name], from_pandas=True)
 
 
 def _type(name: str) -> pa.DataType:
@@ -49,11 +81,24 @@ def _type(name: str) -> pa.DataType:
 def read_table(path: Path, manifest: Mapping[str, Any]) -> pa.Table:
     """Read a table of the columns and rows that a manifest tells of, and of no others.
 
+    Parameters, and what is raised, are those of :func:`bounded_batches`.
+    """
+    return pa.Table.from_batches(list(bounded_batches(path, manifest)))
+
+
+def bounded_batches(path: Path, manifest: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
+    """Read a table of the columns and rows that a manifest tells of, and of no others.
+
     Parameters
     ----------
     path : Path
     manifest : mapping
         See :func:`steps.market.snapshot.check_manifest`.
+
+    Yields
+    ------
+    RecordBatch
+        The next rows; there is at least one batch.
 
     Raises
     ------
@@ -62,7 +107,8 @@ def read_table(path: Path, manifest: Mapping[str, Any]) -> pa.Table:
     """
     limit = max(_SMALL, _DENSEST * path.stat().st_size)
     # As they are in the file, symbols take a number each, whatever a name that repeats is made of.
-    with pq.ParquetFile(path, read_dictionary=[SYMBOL]) as file:
+    # Arrow would otherwise keep all that it has read until the end.
+    with pq.ParquetFile(path, read_dictionary=[SYMBOL], pre_buffer=False) as file:
         found = {field.name: _plain(field.type) for field in file.schema_arrow}
         names = manifest["feature_names"]
         expected = {name: _type(name) for name in (DATE, SYMBOL, *names, LABEL, LABEL_KNOWN_AT)}
@@ -75,17 +121,16 @@ def read_table(path: Path, manifest: Mapping[str, Any]) -> pa.Table:
             raise ValueError(
                 f"it has {file.metadata.num_rows:,} rows, the manifest {manifest['row_count']:,}"
             )
-        batches, size = [], 0
+        size = 0
         for batch in file.iter_batches(_BATCH_ROWS):
             size += batch.nbytes + _symbol_bytes(batch)
             if size > limit:
                 raise ValueError(
                     f"it unpacks to more than {limit / 2**20:,.0f} MB, {_DENSEST} times its size"
                 )
-            batches.append(batch)
-    if not batches:
+            yield batch
+    if not size:
         raise ValueError("it has no rows")
-    return pa.Table.from_batches(batches)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -69,6 +69,46 @@ def test_pieces_are_as_long_as_they_may_be():
         assert [len(piece) for piece in stream.tables(6_000)] == [5614, 3270, 3270]
 
 
+def test_sorted_files_are_not_sorted_again(tmp_path, monkeypatch):
+    whole = at_once("sample")
+    for number, symbol in enumerate(sorted(set(whole["symbol"]))):
+        rows = whole[whole["symbol"] == symbol]
+        rows[:100].to_parquet(tmp_path / f"{number}a.parquet", index=False, row_group_size=300)
+        rows[100:].to_csv(tmp_path / f"{number}b.csv", index=False)
+    monkeypatch.setattr(price_stream, "_in_order", None)
+    same(streamed(tmp_path), whole)
+    monkeypatch.undo()
+    (tmp_path / "0a.parquet").rename(tmp_path / "5a.parquet")
+    same(streamed(tmp_path), whole)
+
+
+def test_pieces_without_the_symbols_that_are_too_short():
+    whole = at_once("sample")
+    sizes = whole["symbol"].value_counts().to_dict()
+    assert sizes["GOOG"] > sizes["FB"] == min(sizes.values())
+    with open_prices("sample") as files, open_price_stream(files) as stream:
+        assert stream.too_short(1) == {}
+        assert stream.too_short(sizes["GOOG"]) == {"FB": sizes["FB"]}
+        for rows in (1, 6_000, 200_000):
+            pieces = stream.pieces(rows, min_rows=sizes["GOOG"])
+            read = pd.concat([piece.read() for piece in pieces], ignore_index=True)
+            same(read, whole[whole["symbol"] != "FB"].reset_index(drop=True))
+        with pytest.raises(
+            PriceError, match=r"the 9,999 rows .* AAPL has 3,270 rows"
+        ):
+            stream.too_short(9_999)
+
+
+def test_symbols_evenly_spread():
+    whole = at_once("sample")
+    with open_prices("sample") as files, open_price_stream(files) as stream:
+        for most, chosen in ((9, 5), (5, 5), (3, ["AAPL", "GOOG", "MSFT"]), (1, ["AAPL"])):
+            wanted = whole if chosen == 5 else whole[whole["symbol"].isin(chosen)]
+            same(stream.spread(most, min_rows=1), wanted.reset_index(drop=True))
+        long = stream.spread(9, min_rows=3_000)
+        same(long, whole[~whole["symbol"].isin(["FB", "GOOG"])].reset_index(drop=True))
+
+
 prices = st.floats(1e-3, 1e6)
 names = st.sampled_from(["NA", "B", "b", "Ä", "A\u0308", "é", "z", "ﬀ", "🕯", "007"]) | st.text(
     st.characters(codec="utf-8", exclude_categories=["Cc", "Cf", "Zs", "Zl", "Zp"]), min_size=1
@@ -376,10 +416,11 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_no_room_to_sort(monkeypatch):
+def test_no_room_to_sort(monkeypatch, tmp_path):
     monkeypatch.setattr(price_stream, "_MEMORY", "1MB")
+    at_once("sample")[::-1].to_parquet(tmp_path / "a.parquet", index=False)
     with (
-        open_prices("sample") as files,
+        open_prices(tmp_path) as files,
         pytest.raises(PriceError, match=r"cannot be sorted in .* set TMPDIR"),
         open_price_stream(files),
     ):
@@ -402,7 +443,7 @@ def test_who_is_stopped_while_sorting_stops(monkeypatch, tmp_path, stop):
 
     monkeypatch.setattr(price_stream, "parse_file", parse_or_stop)
     for name in ("a.csv", "b.csv", "c.csv"):
-        days = pd.date_range("2020-01-01", periods=5).astype(str)
+        days = pd.date_range("2020-01-01", periods=5).astype(str)[::-1]
         numbers = dict.fromkeys(("open", "high", "low", "close", "volume"), 1.0)
         pd.DataFrame({"date": days, "symbol": name, **numbers}).to_csv(tmp_path / name, index=False)
     with (
