@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import pandas as pd
+import psutil
 from numpy.typing import NDArray
 from pydantic import Field
 
 from steps.entry_point import StepParams, log_resolved, open_step, progress, run_step, say
 from steps.featurize import EngineParams, FeaturizeParams, featurize
+from steps.learning.boosting import Batched
 from steps.learning.models import (
     HYPERPARAMETERS,
     USED_BY,
     FittedModel,
     ModelType,
     feature_importance,
+    fit_booster,
     fit_classifier,
 )
 from steps.learning.proba import predict_proba_up
 from steps.learning.scores import best_threshold, score_classifier
 from steps.learning.splits import DateSplit, purged_split
-from steps.market.snapshot import FeatureSnapshot
+from steps.market.snapshot import Snapshot
 from steps.provenance import code_sha256, environment
 from steps.serving.pack import NoPriceModelError, log_price_model, read_code
 from steps.tracking.mlflow_logger import MLflowLogger
@@ -31,7 +36,7 @@ from steps.tracking.snapshot_store import (
     LATEST,
     SnapshotNotFoundError,
     StoredSnapshot,
-    load_snapshot,
+    open_snapshot,
     resolve_snapshot,
     snapshot_dataset,
 )
@@ -84,7 +89,13 @@ class TrainParams(HoldoutParams):
 def train(params: TrainParams, logger: MLflowLogger) -> str:
     """Fit a model on the snapshot's train window and store it. Return its URI."""
     stored = find_or_make_snapshot(params.feature_snapshot_id, logger)
-    snapshot = load_snapshot(stored)
+    with open_snapshot(stored) as snapshot:
+        return _train(params, snapshot, stored, logger)
+
+
+def _train(
+    params: TrainParams, snapshot: Snapshot, stored: StoredSnapshot, logger: MLflowLogger
+) -> str:
     code = read_code(stored)  # now: after hours of training the store may be away
     log_resolved(logger, feature_snapshot_id=stored.snapshot_id)
     logger.log_dataset(snapshot_dataset(stored, snapshot.manifest))
@@ -102,11 +113,19 @@ def train(params: TrainParams, logger: MLflowLogger) -> str:
     logger.log_dict_artifact(split.describe(table["symbol"]), "split.json")
     logger.log_dataset_stats(_stats(snapshot, split))
 
-    X_validation, y_validation = _rows(snapshot, split.validation)
-    fitted, threshold = fit_rows(params, snapshot, split.train, split.validation, logger)
+    rows = len(split.train) + len(split.validation)
+    with _cache(params, 4 * rows * len(snapshot.feature_names)) as cache:
+        fitted, threshold = fit_rows(params, snapshot, split.train, split.validation, logger, cache)
     logger.log_metrics(best_threshold=threshold, **_final_scores(fitted, snapshot, split))
+    watched = split.validation
+    if params.model_type != "hist_gradient_boosting":  # the others know what mattered to them
+        watched = watched[:0]
     importance = feature_importance(
-        fitted.model, snapshot.feature_names, X_validation, y_validation, params.random_state
+        fitted.model,
+        snapshot.feature_names,
+        snapshot.features_of(watched),
+        snapshot.labels_of(watched),
+        params.random_state,
     )
     logger.log_dict_artifact(
         dict(zip(importance["feature"], importance["importance"], strict=True)),
@@ -117,9 +136,25 @@ def train(params: TrainParams, logger: MLflowLogger) -> str:
     return model_uri
 
 
+@contextmanager
+def _cache(params: TrainParams, size: int) -> Iterator[Path | None]:
+    """Yield a folder for features of this many bytes, where they are more than memory is for."""
+    budget = params.memory_budget
+    available = psutil.virtual_memory().available / 2 if budget == "auto" else budget * 2**20
+    if size <= available or params.model_type != "xgboost" or params.device != "cpu":
+        yield None
+        return
+    say(
+        f"training out of core: the features take {size / 2**20:,.0f} MB, {available / 2**20:,.0f} "
+        "are for them (memory_budget)"
+    )
+    with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
+        yield Path(folder)
+
+
 def log_models(
     fitted: FittedModel,
-    snapshot: FeatureSnapshot,
+    snapshot: Snapshot,
     stored: StoredSnapshot,
     threshold: float,
     logger: MLflowLogger,
@@ -145,7 +180,7 @@ def log_models(
         fitted.model,
         model_path="feature_model",
         model_type=fitted.model_type,
-        input_example=snapshot.features.head(),
+        input_example=snapshot.features_of(np.arange(min(5, len(snapshot.table)))),
         metadata=metadata,
     )
     logger.set_tags(feature_model_uri=feature_model_uri)
@@ -161,41 +196,64 @@ def log_models(
 
 def fit_rows(
     params: ModelParams,
-    snapshot: FeatureSnapshot,
+    snapshot: Snapshot,
     train: NDArray[np.intp],
     validation: NDArray[np.intp],
     logger: MLflowLogger,
+    cache: Path | None = None,
 ) -> tuple[FittedModel, float]:
     """Fit a model on some rows, its curves going into the run; return it with its threshold.
 
-    The validation rows choose where to stop, and above which probability to call a row up.
+    The validation rows choose where to stop, and above which probability to call a row up. XGBoost
+    keeps what it makes of the features in the folder `cache`, if there is one.
     """
-    X_validation, y_validation = _rows(snapshot, validation)
     with progress(f"training {params.model_type}", params.n_estimators) as advance:
 
         def on_round(step: int, scores: Mapping[str, float]) -> None:
             logger.log_step_metrics(step, **scores)
             advance(1)
 
-        fitted = fit_classifier(
-            params.model_type,
-            params.hyperparameters,
-            *_rows(snapshot, train),
-            X_validation,
-            y_validation,
-            on_round=on_round,
-        )
-    return fitted, best_threshold(y_validation, predict_proba_up(fitted.model, X_validation))
+        if params.model_type == "xgboost":
+            fitted = fit_booster(
+                params.hyperparameters,
+                _batched(snapshot, train, at_once=cache is None),
+                _batched(snapshot, validation, at_once=cache is None),
+                on_round=on_round,
+                cache=cache,
+            )
+        else:
+            fitted = fit_classifier(
+                params.model_type,
+                params.hyperparameters,
+                snapshot.features_of(train),
+                snapshot.labels_of(train),
+                snapshot.features_of(validation),
+                snapshot.labels_of(validation),
+                on_round=on_round,
+            )
+    y_proba = _predict(fitted, snapshot, validation)
+    return fitted, best_threshold(snapshot.labels_of(validation), y_proba)
 
 
-def _rows(snapshot: FeatureSnapshot, rows: NDArray[np.intp]) -> tuple[pd.DataFrame, pd.Series[Any]]:
-    """Return the features and labels of some rows."""
-    return snapshot.features.iloc[rows], snapshot.table["direction"].iloc[rows]
+def _batched(snapshot: Snapshot, rows: NDArray[np.intp], *, at_once: bool) -> Batched:
+    """Return some rows for XGBoost, which reads them several times: from memory, or from disk."""
+    y = snapshot.labels_of(rows).to_numpy(np.int8)
+    if not at_once:
+        return Batched(lambda: snapshot.batches(rows), y)
+    held = list(snapshot.batches(rows))
+    return Batched(lambda: iter(held), y)
 
 
-def _final_scores(
-    fitted: FittedModel, snapshot: FeatureSnapshot, split: DateSplit
-) -> dict[str, float]:
+def _predict(
+    fitted: FittedModel, snapshot: Snapshot, rows: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return the probability of a rise in some rows, batch by batch."""
+    return np.concatenate(
+        [predict_proba_up(fitted.model, X) for X in snapshot.batches(rows)], dtype=np.float64
+    )
+
+
+def _final_scores(fitted: FittedModel, snapshot: Snapshot, split: DateSplit) -> dict[str, float]:
     """Return the best round; or, of a model without rounds, the scores the curves would end in."""
     if fitted.best_iteration is not None:
         return {"best_iteration": fitted.best_iteration}
@@ -203,8 +261,8 @@ def _final_scores(
         return {}
     final: dict[str, float] = {}
     for window, rows in (("train", split.train), ("validation", split.validation)):
-        X, y = _rows(snapshot, rows)
-        scores = score_classifier(y, predict_proba_up(fitted.model, X), threshold=0.5)
+        y_proba = _predict(fitted, snapshot, rows)
+        scores = score_classifier(snapshot.labels_of(rows), y_proba, threshold=0.5)
         final |= {f"{window}_{name}": scores[name] for name in ("log_loss", "auc_roc")}
     return final
 
@@ -232,7 +290,7 @@ def find_or_make_snapshot(snapshot_id: str, logger: MLflowLogger) -> StoredSnaps
         return featurize(defaults, child)
 
 
-def _stats(snapshot: FeatureSnapshot, split: DateSplit) -> dict[str, Any]:
+def _stats(snapshot: Snapshot, split: DateSplit) -> dict[str, Any]:
     y = snapshot.table["direction"]
     return {
         "train_size": len(split.train),

@@ -1,11 +1,13 @@
 """Models that learn in rounds: when to stop, and how each round did.
 
-Both functions take an unfitted classifier and the windows (X_train, y_train, X_validation,
-y_validation), and return the model cut to its best round, that round (None without early
-stopping), and per round the log-loss and the AUC on both windows.
+Both functions take an unfitted classifier and what it is to learn from and to be watched on, and
+return the model cut to its best round, that round (None without early stopping), and per round the
+log-loss and the AUC on both windows.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,22 +22,92 @@ Windows = tuple[pd.DataFrame, NDArray[np.int8], pd.DataFrame, NDArray[np.int8]]
 Fitted = tuple[Any, int | None, History]
 
 
-def fit_xgboost(model: Any, windows: Windows, on_round: OnRound | None) -> Fitted:
-    """Fit an XGBClassifier; the model returned is its booster."""
-    X_train, y_train, X_validation, y_validation = windows
-    if on_round is not None:
-        model.set_params(callbacks=[_xgboost_callback(on_round)])
-    model.fit(
-        X_train, y_train, eval_set=[(X_train, y_train), (X_validation, y_validation)], verbose=False
+@dataclass(frozen=True, eq=False)
+class Batched:
+    """A window whose features come batch by batch.
+
+    Attributes
+    ----------
+    batches : callable
+        Returns an iterator over the features, DataFrames of shape (some rows, n_features); called
+        several times.
+    y : ndarray of int8, shape (n_rows,)
+        The labels of all rows.
+    """
+
+    batches: Callable[[], Iterator[pd.DataFrame]]
+    y: NDArray[np.int8]
+
+
+def fit_xgboost(
+    model: Any,
+    train: Batched,
+    validation: Batched,
+    on_round: OnRound | None,
+    *,
+    cache: Path | None = None,
+) -> Fitted:
+    """Fit what an XGBClassifier describes; the model returned is a booster.
+
+    Parameters
+    ----------
+    model : xgboost.XGBClassifier
+    train, validation : Batched
+    on_round : callable, optional
+    cache : Path, optional
+        A folder: what XGBoost makes of the features is kept there rather than in memory.
+    """
+    import xgboost
+
+    if cache is None:
+        learned = xgboost.QuantileDMatrix(_iterate(train))
+        watched = xgboost.QuantileDMatrix(_iterate(validation), ref=learned)
+    else:
+        learned = xgboost.ExtMemQuantileDMatrix(_iterate(train, cache / "train"))
+        watched = xgboost.ExtMemQuantileDMatrix(
+            _iterate(validation, cache / "validation"), ref=learned
+        )
+    evals_log: dict[str, dict[str, list[float]]] = {}
+    booster = xgboost.train(
+        model.get_xgb_params(),
+        learned,
+        num_boost_round=model.get_num_boosting_rounds(),
+        evals=[(learned, "train"), (watched, "validation")],
+        early_stopping_rounds=model.early_stopping_rounds,
+        evals_result=evals_log,
+        verbose_eval=False,
+        callbacks=None if on_round is None else [_xgboost_callback(on_round)],
     )
-    evals_log = model.evals_result()
-    history = {name: list(evals_log[window][metric]) for name, window, metric in _XGBOOST_SCORES}
-    booster = model.get_booster()
-    if not model.early_stopping_rounds:
-        return booster, None, history
-    best = int(model.best_iteration)
+    history = {name: list(evals_log[window][metric]) for name, window, metric in XGBOOST_SCORES}
+    return *cut_to_best(booster, model.early_stopping_rounds), history
+
+
+def cut_to_best(booster: Any, early_stopping_rounds: int | None) -> tuple[Any, int | None]:
+    """Return a booster without the trees after its best round, and that round if there is one."""
+    if not early_stopping_rounds:
+        return booster, None
+    best = int(booster.best_iteration)
     # A booster keeps the trees after its best round, and its `predict` uses them all.
-    return booster[: best + 1], best, history
+    return booster[: best + 1], best
+
+
+def _iterate(window: Batched, cache: Path | None = None) -> Any:
+    """Return a window as XGBoost asks for it: several times, from the first batch to the last."""
+    from xgboost import DataIter
+
+    class Batches(DataIter):  # type: ignore[misc]  # xgboost is untyped here
+        def reset(self) -> None:
+            self._batches, self._rows = window.batches(), 0
+
+        def next(self, input_data: Callable[..., None]) -> bool:
+            X = next(self._batches, None)
+            if X is None:
+                return False
+            start, self._rows = self._rows, self._rows + len(X)
+            input_data(data=X, label=window.y[start : self._rows])
+            return True
+
+    return Batches(cache_prefix=None if cache is None else str(cache), release_data=True)
 
 
 def fit_hist_gradient_boosting(model: Any, windows: Windows, on_round: OnRound | None) -> Fitted:
@@ -54,11 +126,11 @@ def fit_hist_gradient_boosting(model: Any, windows: Windows, on_round: OnRound |
 
 
 # Our name, and where XGBoost keeps it.
-_XGBOOST_SCORES = (
-    ("train_log_loss", "validation_0", "logloss"),
-    ("train_auc_roc", "validation_0", "auc"),
-    ("validation_log_loss", "validation_1", "logloss"),
-    ("validation_auc_roc", "validation_1", "auc"),
+XGBOOST_SCORES = (
+    ("train_log_loss", "train", "logloss"),
+    ("train_auc_roc", "train", "auc"),
+    ("validation_log_loss", "validation", "logloss"),
+    ("validation_auc_roc", "validation", "auc"),
 )
 
 
@@ -68,7 +140,7 @@ def _xgboost_callback(on_round: OnRound) -> Any:
     class RoundReporter(TrainingCallback):  # type: ignore[misc]  # xgboost is untyped here
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
             del model
-            scores = {name: evals_log[window][key][-1] for name, window, key in _XGBOOST_SCORES}
+            scores = {name: evals_log[window][key][-1] for name, window, key in XGBOOST_SCORES}
             on_round(epoch, scores)
             return False  # never asks to stop
 

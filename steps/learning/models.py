@@ -6,13 +6,14 @@ type that needs it.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from steps.learning.boosting import OnRound, fit_hist_gradient_boosting, fit_xgboost
+from steps.learning.boosting import Batched, OnRound, fit_hist_gradient_boosting, fit_xgboost
 
 ModelType = Literal["xgboost", "logistic_regression", "random_forest", "hist_gradient_boosting"]
 
@@ -131,9 +132,14 @@ def fit_classifier(
         raise ValueError("X_train and X_validation must have the same columns in the same order.")
     y_train = _checked_labels(X_train, y_train, "train")
     y_validation = _checked_labels(X_validation, y_validation, "validation")
-    windows = (X_train, y_train, X_validation, y_validation)
     if model_type == "xgboost":
-        return FittedModel(model_type, *fit_xgboost(model, windows, on_round))
+        return fit_booster(
+            hyperparameters,
+            Batched(lambda: iter([X_train]), y_train),
+            Batched(lambda: iter([X_validation]), y_validation),
+            on_round=on_round,
+        )
+    windows = (X_train, y_train, X_validation, y_validation)
     if model_type == "hist_gradient_boosting":
         return FittedModel(model_type, *fit_hist_gradient_boosting(model, windows, on_round))
     if model_type == "logistic_regression":
@@ -144,6 +150,44 @@ def fit_classifier(
         # Threads add up the trees in the order they finish, and so not to the same last bit.
         model.set_params(n_jobs=1)
     return FittedModel(model_type, model)
+
+
+def fit_booster(
+    hyperparameters: Mapping[str, Any],
+    train: Batched,
+    validation: Batched,
+    *,
+    on_round: OnRound | None = None,
+    cache: Path | None = None,
+) -> FittedModel:
+    """Fit XGBoost on features that come batch by batch, and need not be in memory together.
+
+    Parameters
+    ----------
+    hyperparameters : mapping
+        As for `build_classifier`.
+    train, validation : Batched
+        Finite features, 0 and 1 as labels.
+    on_round : callable, optional
+        As for `fit_classifier`.
+    cache : Path, optional
+        A folder: what XGBoost makes of the features, a byte of each, is kept in it rather than in
+        memory, which takes longer.
+
+    Returns
+    -------
+    FittedModel
+        The same, to the bit, however the rows are batched, with or without `cache`.
+
+    Raises
+    ------
+    ValueError
+        If labels are other than 0 and 1, missing, or all the same.
+    """
+    model = build_classifier("xgboost", **hyperparameters)
+    for window, name in ((train, "train"), (validation, "validation")):
+        _check_labels(window.y, name)
+    return FittedModel("xgboost", *fit_xgboost(model, train, validation, on_round, cache=cache))
 
 
 def feature_importance(
@@ -286,8 +330,7 @@ def _checked_labels(X: pd.DataFrame, y: ArrayLike, window: str) -> NDArray[np.in
     labels = np.asarray(y)
     if not len(X) or len(X) != len(labels):
         raise ValueError(f"The {window} window has {len(X)} rows and {len(labels)} labels.")
-    if not np.isin(labels, (0, 1)).all():
-        raise ValueError(f"The {window} labels must be 0 and 1; leave rows without a label out.")
+    _check_labels(labels, window)
     finite = np.isfinite(X.to_numpy(dtype=np.float32))
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
@@ -296,9 +339,16 @@ def _checked_labels(X: pd.DataFrame, y: ArrayLike, window: str) -> NDArray[np.in
             f"first in row {X.index[row]}, column {X.columns[column]!r}. Features are finite once "
             "the warm-up rows are dropped: check the prices they were computed from."
         )
+    return labels.astype(np.int8)
+
+
+def _check_labels(labels: NDArray[Any], window: str) -> None:
+    if not len(labels):
+        raise ValueError(f"The {window} window has no rows.")
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"The {window} labels must be 0 and 1; leave rows without a label out.")
     if labels.min() == labels.max():
         raise ValueError(
             f"All {len(labels)} {window} labels are {labels[0]}: there is nothing to tell apart. "
             "Bring a longer price history, or other sizes of the windows."
         )
-    return labels.astype(np.int8)

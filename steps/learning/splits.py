@@ -89,8 +89,8 @@ class DateSplit:
         for name, window in self.windows.items():
             described[name] = window.describe()
             if symbols is not None:
-                inside = np.asarray(symbols, dtype=object)[getattr(self, name)]
-                described[name]["symbols"] = len(set(inside.tolist()))
+                inside = pd.Series(symbols, copy=False).iloc[getattr(self, name)]
+                described[name]["symbols"] = int(inside.nunique())
         return {**described, "purged_rows": self.purged, "embargo": self.embargo}
 
 

@@ -118,6 +118,8 @@ class Snapshot(ABC):
     def features_of(self, rows: NDArray[np.intp]) -> pd.DataFrame:
         """Return the features of some rows: positions in the table, ascending."""
         found = list(self.batches(rows))
+        if not found:
+            return pd.DataFrame(columns=self.feature_names, dtype=_FEATURE_DTYPE)
         return found[0] if len(found) == 1 else pd.concat(found)
 
     def labels_of(self, rows: NDArray[np.intp]) -> pd.Series[Any]:

@@ -14,7 +14,7 @@ import pandas as pd
 from steps.market.build import hash_code
 from steps.market.features import get_feature_set
 from steps.market.prices import SAMPLE, load_prices
-from steps.market.snapshot import FeatureSnapshot, SnapshotError
+from steps.market.snapshot import Snapshot, SnapshotError
 from steps.serving.carried_code import carry
 from steps.serving.forecast import Learned
 from steps.serving.price_model import PARAMS, PriceModel
@@ -48,7 +48,7 @@ def read_code(stored: StoredSnapshot) -> dict[str, str]:
 
 def log_price_model(
     model: Any,
-    snapshot: FeatureSnapshot,
+    snapshot: Snapshot,
     stored: StoredSnapshot,
     metadata: Mapping[str, Any],
     logger: MLflowLogger,
@@ -59,7 +59,7 @@ def log_price_model(
     Parameters
     ----------
     model : xgboost.Booster or scikit-learn classifier
-    snapshot : FeatureSnapshot
+    snapshot : Snapshot
         What it learned from.
     stored : StoredSnapshot
     metadata : mapping

@@ -26,7 +26,7 @@ from steps.market.snapshot import (
 from steps.tracking.snapshot_table import bounded_batches, from_arrow
 
 _INDEX: Final = [DATE, SYMBOL, LABEL, LABEL_KNOWN_AT]
-_PART_ROWS: Final = 100_000
+_PART_ROWS: Final = 50_000
 
 
 class SnapshotFile(Snapshot):

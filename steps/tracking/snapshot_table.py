@@ -24,7 +24,7 @@ _SMALL: Final = 256 * 2**20
 _DENSEST: Final = 50
 """How many times the size of its file a table may have in memory: features hardly shrink."""
 
-_BATCH_ROWS: Final = 2**16
+_BATCH_ROWS: Final = 2**15
 
 
 class TableWriter:
