@@ -28,6 +28,7 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("CANDLEWICK_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("CANDLEWICK_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     if "mlflow" in sys.modules:

@@ -61,6 +61,10 @@ class Settings(BaseSettings):
         Folder for what must outlive a run; unset: where this user's programs keep their state.
     CANDLEWICK_PATIENCE : float
         Seconds to wait for a store that went away, where a step cannot go on without it.
+    CANDLEWICK_CACHE : Path or None
+        Folder for snapshots that were downloaded; unset: where this user's programs keep such.
+    CANDLEWICK_CACHE_SIZE : float
+        GB that they may take; 0: none is kept.
     """
 
     model_config = SettingsConfigDict(
@@ -75,6 +79,8 @@ class Settings(BaseSettings):
     MLFLOW_GCS_BUCKET: str | None = None
     CANDLEWICK_STATE: Path | None = None
     CANDLEWICK_PATIENCE: float = Field(default=3600.0, ge=0)
+    CANDLEWICK_CACHE: Path | None = None
+    CANDLEWICK_CACHE_SIZE: float = Field(default=10.0, ge=0)
 
     @property
     def tracking_uri(self) -> str:

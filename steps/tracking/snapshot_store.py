@@ -6,8 +6,9 @@ import difflib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +26,9 @@ from steps.market.snapshot import (
     manifest_id,
 )
 from steps.tracking.checksums import SUMS, DamagedError, check, seal
-from steps.tracking.downloads import download
+from steps.tracking.downloads import check_sizes, download, local_place
 from steps.tracking.mlflow_logger import SNAPSHOT_TAG, MLflowLogger
+from steps.tracking.snapshot_cache import cached, kept
 from steps.tracking.snapshot_file import SnapshotFile
 from steps.tracking.snapshot_table import TableWriter, from_arrow, read_table
 from steps.tracking.stores import TrackingError, first_line
@@ -185,10 +187,27 @@ def find_by_key(
         return None
     stored = _stored(run)
     try:
-        load_snapshot(stored)
+        _verify(stored)
     except (SnapshotError, TrackingError):
         return None
     return stored
+
+
+def _verify(stored: StoredSnapshot) -> None:
+    """Make sure that a snapshot is still stored as it was, by every byte of it.
+
+    Of one that this machine has at hand, what is in the store is but listed.
+    """
+    place = local_place(stored.artifact_uri)
+    if stored.seal is None:
+        load_snapshot(stored)
+    elif place is not None:
+        with _told_if_damaged(stored):
+            _read_manifest(check(place, expected=stored.seal), stored)
+    else:
+        with _at_hand(stored) as path, _told_if_damaged(stored):
+            check_sizes(stored.artifact_uri, path)
+            _read_manifest(path, stored)
 
 
 def load_snapshot(stored: StoredSnapshot) -> FeatureSnapshot:
@@ -257,8 +276,7 @@ def load_provenance(stored: StoredSnapshot) -> dict[str, Any]:
     TrackingError
         If it is gone or unreadable.
     """
-    with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
-        path = _download(stored, folder, _PROVENANCE)
+    with _at_hand(stored, _PROVENANCE) as path:
         try:
             return dict(_read_json(path))
         except (OSError, ValueError, TypeError, RecursionError) as error:
@@ -275,33 +293,46 @@ def load_code(stored: StoredSnapshot) -> dict[str, str]:
     TrackingError
         If it should be there, and is not.
     """
-    with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
-        try:
-            path = _download(stored, folder, _CODE)
-        except TrackingError:
-            if stored.seal:
-                raise
-            return {}
-        return {file.name: file.read_bytes().decode() for file in Path(path).glob("*.py")}
+    try:
+        with _at_hand(stored, _CODE) as path:
+            return {file.name: file.read_bytes().decode() for file in path.glob("*.py")}
+    except TrackingError:
+        if stored.seal:
+            raise
+        return {}
 
 
 @contextmanager
-def _at_hand(stored: StoredSnapshot) -> Iterator[Path]:
-    """Have a snapshot at hand as a folder, after its checksums were compared."""
-    with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
-        yield _download(stored, folder)
-
-
-def _download(stored: StoredSnapshot, folder: str, part: str = "") -> Path:
+def _at_hand(stored: StoredSnapshot, part: str = "") -> Iterator[Path]:
     """Have a snapshot at hand, or a part of it, after its checksums were compared."""
+    with ExitStack() as held:
+        with _told_if_damaged(stored):
+            path = _find(stored, part, held)
+        yield path
+
+
+def _find(stored: StoredSnapshot, part: str, held: ExitStack) -> Path:
+    uri = stored.artifact_uri
+    if stored.seal and local_place(uri) is None:
+        if not part:
+            return held.enter_context(cached(stored.seal, partial(download, uri)))
+        entry = held.enter_context(kept(stored.seal, part))
+        if entry is not None:
+            return entry / part
+    folder = held.enter_context(tempfile.TemporaryDirectory(prefix="candlewick-"))
+    if not part:
+        return check(download(uri, folder), expected=stored.seal)
+    if stored.seal:
+        download(f"{uri}/{SUMS}", folder)
+    path = download(f"{uri}/{part}", folder)
+    check(Path(folder), expected=stored.seal, within=part)
+    return path
+
+
+@contextmanager
+def _told_if_damaged(stored: StoredSnapshot) -> Iterator[None]:
     try:
-        if part:
-            if stored.seal:
-                download(f"{stored.artifact_uri}/{SUMS}", folder)
-            path, whole = download(f"{stored.artifact_uri}/{part}", folder), Path(folder)
-        else:
-            path = whole = download(stored.artifact_uri, folder)
-        check(whole, expected=stored.seal, within=part)
+        yield
     except DamagedError as error:
         raise SnapshotError(
             f"snapshot {stored.snapshot_id} of run {stored.run_id} is not used: {error}. Run "
@@ -309,7 +340,6 @@ def _download(stored: StoredSnapshot, folder: str, part: str = "") -> Path:
         ) from error
     except (MlflowException, OSError) as error:
         raise _unreadable(stored, error) from error
-    return path
 
 
 def _unreadable(stored: StoredSnapshot, error: Exception) -> TrackingError:

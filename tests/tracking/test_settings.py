@@ -38,6 +38,8 @@ def test_the_guides_names_are_the_settings_names() -> None:
         "MLFLOW_GCS_BUCKET",
         "CANDLEWICK_STATE",
         "CANDLEWICK_PATIENCE",
+        "CANDLEWICK_CACHE",
+        "CANDLEWICK_CACHE_SIZE",
     }
 
 
