@@ -102,15 +102,7 @@ def _train(
     logger.set_tags(code_sha256=code_sha256())
     logger.log_dict_artifact(environment(), "environment.json")
 
-    table = snapshot.table
-    split = purged_split(
-        table["date"],
-        table["label_known_at"],
-        validation_size=params.validation_size,
-        test_size=params.test_size,
-        embargo=params.embargo,
-    )
-    logger.log_dict_artifact(split.describe(table["symbol"]), "split.json")
+    split = _split(params, snapshot, logger)
     logger.log_dataset_stats(_stats(snapshot, split))
 
     rows = len(split.train) + len(split.validation)
@@ -134,6 +126,20 @@ def _train(
     model_uri = log_models(fitted, snapshot, stored, threshold, logger, code)
     say(_summary(params, split))
     return model_uri
+
+
+def _split(params: TrainParams, snapshot: Snapshot, logger: MLflowLogger) -> DateSplit:
+    """Deal the rows into windows, and record them."""
+    table = snapshot.table
+    split = purged_split(
+        table["date"],
+        table["label_known_at"],
+        validation_size=params.validation_size,
+        test_size=params.test_size,
+        embargo=params.embargo,
+    )
+    logger.log_dict_artifact(split.describe(table["symbol"]), "split.json")
+    return split
 
 
 @contextmanager
@@ -180,7 +186,7 @@ def log_models(
         fitted.model,
         model_path="feature_model",
         model_type=fitted.model_type,
-        input_example=snapshot.features_of(np.arange(min(5, len(snapshot.table)))),
+        input_example=snapshot.features_of(np.arange(min(5, snapshot.manifest["row_count"]))),
         metadata=metadata,
     )
     logger.set_tags(feature_model_uri=feature_model_uri)
@@ -291,15 +297,15 @@ def find_or_make_snapshot(snapshot_id: str, logger: MLflowLogger) -> StoredSnaps
 
 
 def _stats(snapshot: Snapshot, split: DateSplit) -> dict[str, Any]:
-    y = snapshot.table["direction"]
+    y_train, y_validation = map(snapshot.labels_of, (split.train, split.validation))
     return {
         "train_size": len(split.train),
         "val_size": len(split.validation),
         "test_size": len(split.test),
         "purged_size": split.purged,
         "feature_count": len(snapshot.feature_names),
-        "target_mean": float(y.iloc[split.train].mean()),
-        "target_mean_validation": float(y.iloc[split.validation].mean()),
+        "target_mean": float(y_train.mean()),
+        "target_mean_validation": float(y_validation.mean()),
     }
 
 

@@ -327,6 +327,7 @@ def test_settings_that_cannot_be_read() -> None:
 
 def test_settings_say_where_they_are_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CANDLEWICK_STATE")
+    monkeypatch.delenv("CANDLEWICK_CACHE")
     assert look_at_settings() == Finding("settings", "well", "the defaults")
     Path(".env").write_text("MLFLOW_EXPERIMENT_NAME=momentum\nOTHER=1\n")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")

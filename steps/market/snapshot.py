@@ -26,8 +26,10 @@ SYMBOL: Final = "symbol"
 LABEL: Final = "direction"
 LABEL_KNOWN_AT: Final = "label_known_at"
 _FEATURE_DTYPE: Final = np.dtype("<f4")
-_NO_LABEL: Final = -1
-_NO_DATE: Final = np.iinfo(np.int32).min
+NO_LABEL: Final = -1
+"""Stands for a missing label where labels are plain numbers, as they are hashed."""
+NO_DATE: Final = np.iinfo(np.int32).min
+"""Likewise for a missing date."""
 
 _KINDS: Final[dict[str, type]] = {
     "feature_names": list,
@@ -402,7 +404,7 @@ def _check_form(table: pd.DataFrame, names: list[str]) -> None:
             f"feature {names[column]} is {table[names[column]].iloc[row]} for {at[SYMBOL]} on "
             f"{at[DATE].date()}, expected a finite number"
         )
-    codes, days = _symbol_codes(table), _days(table[DATE])
+    codes, days = _symbol_codes(table), days_since_1970(table[DATE])
     ordered = (np.diff(codes) > 0) | ((np.diff(codes) == 0) & (np.diff(days) > 0))
     if not ordered.all():
         row = int(np.argmin(ordered)) + 1
@@ -416,10 +418,10 @@ def _symbol_codes(table: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.intp]]:
     return np.asarray(pd.factorize(table[SYMBOL], sort=True)[0], dtype=np.intp)
 
 
-def _days(dates: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.int32]]:
+def days_since_1970(dates: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.int32]]:
     """Days since 1970-01-01; a missing date is the smallest int32."""
     days = dates.to_numpy("datetime64[D]")
-    return np.where(np.isnat(days), _NO_DATE, days.astype(np.int64)).astype("<i4")
+    return np.where(np.isnat(days), NO_DATE, days.astype(np.int64)).astype("<i4")
 
 
 def symbol_digests(table: pd.DataFrame, names: list[str]) -> Iterator[tuple[str, str]]:
@@ -437,8 +439,8 @@ def symbol_digests(table: pd.DataFrame, names: list[str]) -> Iterator[tuple[str,
     tuple of str
         Symbol and hexadecimal digest, in sorted order of the symbols.
     """
-    days, known_at = _days(table[DATE]), _days(table[LABEL_KNOWN_AT])
-    direction = table[LABEL].to_numpy(dtype=np.int8, na_value=_NO_LABEL)
+    days, known_at = days_since_1970(table[DATE]), days_since_1970(table[LABEL_KNOWN_AT])
+    direction = table[LABEL].to_numpy(dtype=np.int8, na_value=NO_LABEL)
     values = np.ascontiguousarray(table[names].to_numpy(dtype=_FEATURE_DTYPE))
     codes = _symbol_codes(table)
     starts = np.flatnonzero(np.diff(codes, prepend=-1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -17,15 +17,17 @@ from steps.market.snapshot import (
     DATE,
     LABEL,
     LABEL_KNOWN_AT,
+    NO_DATE,
+    NO_LABEL,
     SYMBOL,
     Manifest,
     Snapshot,
+    days_since_1970,
     describe_part,
     verify_parts,
 )
 from steps.tracking.snapshot_table import bounded_batches, from_arrow
 
-_INDEX: Final = [DATE, SYMBOL, LABEL, LABEL_KNOWN_AT]
 _PART_ROWS: Final = 50_000
 
 
@@ -39,11 +41,6 @@ class SnapshotFile(Snapshot):
     manifest : dict
         See :func:`steps.market.snapshot.check_manifest`.
 
-    Attributes
-    ----------
-    table : DataFrame, shape (n_rows, 4)
-        ``date``, ``symbol`` (categorical), ``direction`` and ``label_known_at``.
-
     Raises
     ------
     ValueError
@@ -55,17 +52,51 @@ class SnapshotFile(Snapshot):
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.manifest = manifest
         self._path = path
-        index: list[pd.DataFrame] = []
+        verify_parts(map(describe_part, self._read()), manifest)
 
-        def parts() -> Iterator[pd.DataFrame]:
-            for rows in _whole_symbols(bounded_batches(path, manifest)):
-                table = from_arrow(rows)
-                index.append(table[_INDEX].astype({SYMBOL: symbols}))
-                yield table
+    def _read(self) -> Iterator[pd.DataFrame]:
+        """Yield the whole table, some symbols after the other, and remember its narrow columns."""
+        symbols = pd.Index(self.manifest["symbols"])
+        start = 0
+        for rows in _whole_symbols(bounded_batches(self._path, self.manifest)):
+            if not start:
+                self._make_room(self.manifest["row_count"])
+            table = from_arrow(rows)
+            part = slice(start, start + len(table))
+            self._day[part] = days_since_1970(table[DATE])
+            self._known_on[part] = days_since_1970(table[LABEL_KNOWN_AT])
+            self._direction[part] = table[LABEL].to_numpy(np.int8, na_value=NO_LABEL)
+            self._symbol[part] = symbols.get_indexer(pd.Index(table[SYMBOL]))
+            start = part.stop
+            yield table
 
-        symbols = pd.CategoricalDtype(manifest["symbols"])
-        verify_parts(map(describe_part, parts()), manifest)
-        self.table = pd.concat(index, ignore_index=True)
+    def _make_room(self, rows: int) -> None:
+        # Half of what pandas takes for them, which counts where there are a hundred million.
+        code = np.int16 if len(self.manifest["symbols"]) < 2**15 else np.int32
+        try:
+            self._day = np.empty(rows, np.int32)
+            self._known_on = np.empty(rows, np.int32)
+            self._direction = np.empty(rows, np.int8)
+            self._symbol: NDArray[np.integer[Any]] = np.empty(rows, code)
+        except (MemoryError, ValueError) as error:
+            raise ValueError(f"it says that it has {rows:,} rows: {error}") from error
+
+    @property
+    def table(self) -> pd.DataFrame:  # type: ignore[override]  # nobody writes to it
+        """Date, symbol (categorical), direction and `label_known_at`, shape (n_rows, 4)."""
+        return pd.DataFrame(
+            {
+                DATE: _dates(self._day),
+                SYMBOL: pd.Categorical.from_codes(self._symbol, self.manifest["symbols"]),
+                LABEL: _labels(self._direction),
+                LABEL_KNOWN_AT: _dates(self._known_on),
+            },
+            copy=False,
+        )
+
+    def labels_of(self, rows: NDArray[np.intp]) -> pd.Series[Any]:
+        """Return the labels of some rows: positions in the table."""
+        return pd.Series(_labels(self._direction[rows]), index=rows, name=LABEL)
 
     def batches(self, rows: NDArray[np.intp]) -> Iterator[pd.DataFrame]:
         """Yield the features of some rows, one row group of the file after the other."""
@@ -80,6 +111,16 @@ class SnapshotFile(Snapshot):
                     chosen = rows[first:last] - start
                     yield _frame(group, chosen, self.feature_names).set_axis(rows[first:last])
                 start = stop
+
+
+def _dates(days: NDArray[np.int32]) -> NDArray[np.datetime64]:
+    dates = days.astype("datetime64[D]").astype("datetime64[s]")
+    dates[days == NO_DATE] = np.datetime64("NaT")
+    return dates
+
+
+def _labels(values: NDArray[np.int8]) -> pd.arrays.IntegerArray:
+    return pd.arrays.IntegerArray(np.maximum(values, 0), values == NO_LABEL)
 
 
 def _frame(group: pa.Table, rows: NDArray[np.intp], names: list[str]) -> pd.DataFrame:

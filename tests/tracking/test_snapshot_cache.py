@@ -22,6 +22,8 @@ from steps.tracking.mlflow_logger import MLflowLogger
 from steps.tracking.snapshot_cache import cache_folder, cached, kept
 from steps.tracking.snapshot_store import find_by_key, load_snapshot, open_snapshot, save_snapshot
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 class Store:
     """A sealed folder somewhere else, and how often it was fetched."""
@@ -169,7 +171,10 @@ def test_a_killed_download_leaves_nothing(store: Store, tmp_path: Path) -> None:
             pass
     """
     with subprocess.Popen(
-        [sys.executable, "-c", command, store.seal], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", command, store.seal],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
