@@ -38,6 +38,9 @@ run: .venv/.runtime  ## Features, training, evaluation: the whole recipe
 	$(in_venv) python -m mlflow run . --env-manager local \
 		--entry-point $(ENTRY) --run-name $(ENTRY) $(experiment) $(parameters)
 
+.PHONY: dask
+dask: .venv/.dask  ## Install what engine=dask needs
+
 .PHONY: ui
 ui: .venv/.runtime  ## MLflow's pages for the runs in mlflow.db, on 127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(in_venv) python -m mlflow server \
@@ -113,8 +116,9 @@ stamp_conda_yaml := import hashlib, pathlib, re; \
 	conda.write_text(re.sub(r"(?<=lock sha256: )\w+", digest, conda.read_text()))
 
 .PHONY: lock
-lock: .venv/.uv  ## Lock what requirements.in and tests/requirements.in ask for
+lock: .venv/.uv  ## Lock what the lists of requirements ask for
 	$(compile) requirements.in --output-file requirements.lock
+	$(compile) steps/engines/requirements-dask.in --output-file steps/engines/requirements-dask.lock
 	$(compile) tests/requirements.in --output-file tests/requirements.lock
 	@.venv/bin/python -c '$(stamp_conda_yaml)'
 
@@ -165,5 +169,8 @@ endef
 .venv/.runtime: requirements.lock .venv/.uv
 	$(call install,requirements.lock)
 
-.venv/.dev: tests/requirements.lock .venv/.runtime
-	$(call install,requirements.lock tests/requirements.lock)
+.venv/.dask: steps/engines/requirements-dask.lock .venv/.runtime
+	$(call install,requirements.lock steps/engines/requirements-dask.lock)
+
+.venv/.dev: tests/requirements.lock steps/engines/requirements-dask.lock .venv/.runtime
+	$(call install,requirements.lock steps/engines/requirements-dask.lock tests/requirements.lock)

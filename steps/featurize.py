@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from math import nan
@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import pandas as pd
 from pydantic import Field
 
+from steps.engines.dask import open_cluster
 from steps.engines.local import map_in_order
 from steps.entry_point import StepParams, run_step, say
 from steps.learning.leaks import alarm, features_look_ahead
@@ -19,7 +20,7 @@ from steps.market.features import get_feature_set
 from steps.market.labels import label_definition
 from steps.market.lookahead import find_lookahead
 from steps.market.price_files import without_secrets
-from steps.market.price_stream import PriceStream, open_price_stream
+from steps.market.price_stream import PricePiece, PriceStream, open_price_stream
 from steps.market.prices import SAMPLE, open_prices
 from steps.market.snapshot import Manifest, TablePart, join_parts
 from steps.tracking.mlflow_logger import MLflowLogger
@@ -37,24 +38,19 @@ _SUSPECTS: Final = 20
 """Symbols that are searched for features that look ahead: this bounds the cost."""
 
 
-class EngineParams(StepParams):
-    """What works on a large job."""
-
-    n_jobs: int = Field(0, ge=0, description="threads or processes; 0: every core")
-    engine: Literal["local", "dask"] = Field(
-        "local", description="'local': this machine; 'dask': a cluster's workers"
-    )
-    scheduler_address: str = Field(
-        "none", description="dask: tcp://… of a scheduler; 'none': a cluster on this machine"
-    )
-
-
-class FeaturizeParams(EngineParams):
+class FeaturizeParams(StepParams):
     """Make a feature snapshot from daily prices."""
 
     prices: str = Field(SAMPLE, description="'sample', or a file, folder, glob or URL")
     feature_set: str = Field("core", description="which declared set of features")
     horizon: int = Field(1, ge=1, le=250, description="trading days the label looks ahead")
+    n_jobs: int = Field(0, ge=0, description="processes for large prices; 0: every core")
+    engine: Literal["local", "dask"] = Field(
+        "local", description="'local': this machine; 'dask': the workers of a cluster"
+    )
+    scheduler_address: str = Field(
+        "none", description="dask: tcp://… of a scheduler; 'none': a cluster on this machine"
+    )
 
 
 def featurize(params: FeaturizeParams, logger: MLflowLogger) -> StoredSnapshot:
@@ -113,8 +109,20 @@ def _build(
     feature_set = get_feature_set(params.feature_set)
     pieces = prices.pieces(_PIECE_ROWS, min_rows=feature_set.min_rows)
     build = partial(build_part, feature_set=params.feature_set, horizon=params.horizon)
+    if params.engine == "dask":
+        return _build_on_cluster(build, pieces, params)
     n_jobs = 1 if prices.rows < _MANY_ROWS else params.n_jobs
     return map_in_order(build, pieces, n_jobs=n_jobs)
+
+
+def _build_on_cluster(
+    build: Callable[[pd.DataFrame], tuple[pd.DataFrame, TablePart]],
+    pieces: Sequence[PricePiece],
+    params: FeaturizeParams,
+) -> Iterator[tuple[pd.DataFrame, TablePart]]:
+    """Compute the features on dask's workers, which may not share a disk: prices are sent."""
+    with open_cluster(params.scheduler_address, params.n_jobs) as cluster:
+        yield from cluster.map_in_order(build, (piece.read() for piece in pieces))
 
 
 def find_reusable(params: FeaturizeParams, logger: MLflowLogger) -> StoredSnapshot | None:

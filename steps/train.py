@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from steps.entry_point import StepParams, log_resolved, open_step, progress, run_step, say
-from steps.featurize import EngineParams, FeaturizeParams, featurize
+from steps.featurize import FeaturizeParams, featurize
 from steps.learning.boosting import Batched
 from steps.learning.models import (
     HYPERPARAMETERS,
@@ -70,13 +70,13 @@ class ModelParams(StepParams):
         return self.model_dump(include=set(HYPERPARAMETERS))
 
 
-class HoldoutParams(ModelParams, EngineParams):
+class HoldoutParams(ModelParams):
     """Which model to fit, with the last dates held out for the test."""
 
     test_size: float = Field(0.2, gt=0, lt=1, description="share of dates for the test, the last")
-    memory_budget: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto",
-        description="MB for the features; larger ones stay on disk; 'auto': half of what is free",
+    memory_budget: Annotated[int, Field(ge=0)] | Literal["half"] = Field(
+        "half",
+        description="MB for the features; larger ones stay on disk; 'half': half of what is free",
     )
 
 
@@ -146,7 +146,7 @@ def _split(params: TrainParams, snapshot: Snapshot, logger: MLflowLogger) -> Dat
 def _cache(params: TrainParams, size: int) -> Iterator[Path | None]:
     """Yield a folder for features of this many bytes, where they are more than memory is for."""
     budget = params.memory_budget
-    available = psutil.virtual_memory().available / 2 if budget == "auto" else budget * 2**20
+    available = psutil.virtual_memory().available / 2 if budget == "half" else budget * 2**20
     if size <= available or params.model_type != "xgboost" or params.device != "cpu":
         yield None
         return

@@ -165,7 +165,7 @@ def test_the_commands_run_one_after_the_other_and_print_what_is_shown(clone: Pat
                     done = run(words, clone)
                     assert done.returncode == 0, f"{command}\n{done.stderr}"
                     said += done.stdout.splitlines()
-            assert [line for line in shown if line not in said] == []
+            assert [line for line in shown if line not in said] == [], said[-20:]
 
 
 def post(curl: list[str], folder: Path) -> list[str]:

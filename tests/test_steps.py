@@ -133,6 +133,18 @@ def test_the_same_snapshot_and_parameters_predict_the_same_bits(featurized: Step
 
 
 @pytest.mark.slow
+def test_training_out_of_core_learns_the_same(
+    featurized: StepRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = []
+    for memory_budget in ("half", 0):
+        run("train", train, TrainParams(memory_budget=memory_budget, **QUICK))
+        assert ("training out of core" in capsys.readouterr().out) == (memory_budget == 0)
+        found.append(read_predictions(run("evaluate", evaluate, EvaluateParams())))
+    pd.testing.assert_frame_equal(*found, check_exact=True)
+
+
+@pytest.mark.slow
 def test_the_test_window_cannot_sway_training(database: Path, small_prices: str) -> None:
     """Prices of the test window are turned upside down: model and threshold stay the same."""
     first = run("featurize", featurize, FeaturizeParams(prices=small_prices))

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ import xgboost
 from sklearn.metrics import log_loss, roc_auc_score
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from steps.learning.boosting import Batched
 from steps.learning.models import (
     MODEL_TYPES,
     USED_BY,
     FittedModel,
     build_classifier,
     feature_importance,
+    fit_booster,
     fit_classifier,
 )
 from steps.learning.proba import predict_proba_up
@@ -92,6 +95,45 @@ def test_columns_go_by_name(model_type: str) -> None:
 def test_the_same_data_and_settings_give_the_same_bits(model_type: str) -> None:
     first, again = (predict_proba_up(fit(model_type).model, X_VALIDATION) for _ in range(2))
     np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.parametrize("out_of_core", [False, True])
+def test_however_its_rows_are_batched_a_booster_has_the_same_bits(
+    tmp_path: Path, out_of_core: bool
+) -> None:
+    (X, y), (X_validation, y_validation) = market(0), market(1, 600)
+    expected = fit_classifier("xgboost", SETTINGS, X, y, X_validation, y_validation)
+    on_disk: list[bool] = []
+    for cuts in ([], [1], [333, 334, 900]):
+        found = fit_booster(
+            SETTINGS,
+            batched(X, y, cuts),
+            batched(X_validation, y_validation, [100]),
+            on_round=lambda step, scores: on_disk.append(any(tmp_path.iterdir())),
+            cache=tmp_path if out_of_core else None,
+        )
+        assert found.model.save_raw() == expected.model.save_raw()
+        assert (found.best_iteration, found.history) == (expected.best_iteration, expected.history)
+    assert on_disk == [out_of_core] * 3 * len(expected.history["train_log_loss"])
+
+
+def batched(X: pd.DataFrame, y: np.ndarray, cuts: list[int]) -> Batched:
+    places = [0, *cuts, len(X)]
+    return Batched(
+        lambda: (X.iloc[start:stop] for start, stop in pairwise(places)), y.astype(np.int8)
+    )
+
+
+def test_batches_that_cannot_be_learnt_from_are_refused() -> None:
+    X, y = market(0)
+    good = batched(X, y, [])
+    for labels, said in (
+        (y[:0], "The train window has no rows"),
+        (np.ones(len(y)), "All 1000 train labels are 1"),
+        (np.full(len(y), 2), "The train labels must be 0 and 1"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            fit_booster(SETTINGS, batched(X, labels, []), good)
 
 
 def test_xgboost_has_the_same_bits_on_one_thread_and_two() -> None:

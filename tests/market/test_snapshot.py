@@ -4,7 +4,10 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,12 +15,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steps.market.build import build_snapshot, feature_key, ingredients
+from steps.engines.local import map_in_order
+from steps.market.build import build_part, build_snapshot, feature_key, ingredients
 from steps.market.features import get_feature_set
-from steps.market.prices import load_prices
+from steps.market.labels import label_definition
+from steps.market.price_stream import open_price_stream
+from steps.market.prices import load_prices, open_prices
 from steps.market.snapshot import (
     FeatureSnapshot,
     SnapshotError,
+    describe_part,
+    join_parts,
     make_snapshot,
     manifest_id,
     symbol_digests,
@@ -107,6 +115,52 @@ def test_partition_and_order_of_the_input_do_not_matter(
     expected = build_snapshot(raw.reset_index(drop=True), CORE, horizon)
     found = build_snapshot(load_prices(folder).table, CORE, horizon)
     assert found.snapshot_id == expected.snapshot_id
+
+
+@settings(deadline=None, max_examples=15)
+@given(rows=st.integers(1, 9_000), horizon=st.integers(1, 30))
+def test_every_chunking_has_the_manifest_of_the_whole(
+    prices: pd.DataFrame, rows: int, horizon: int
+) -> None:
+    build = partial(build_part, feature_set="core", horizon=horizon)
+    with open_prices("sample") as files, open_price_stream(files) as stream:
+        tables, parts = zip(*map(build, stream.pieces(rows, min_rows=CORE.min_rows)), strict=True)
+    whole = build_snapshot(prices, CORE, horizon)
+    found = join_parts(
+        parts, feature_set=CORE.name, version=CORE.version, label=label_definition(horizon)
+    )
+    assert found == whole.manifest
+    assert list(found) == list(whole.manifest)
+    table = pd.concat(tables, ignore_index=True)
+    pd.testing.assert_frame_equal(table, whole.table, check_exact=True)
+    assert sum(part.risen_row_count for part in parts) == whole.table["direction"].sum()
+
+
+@pytest.mark.slow
+def test_every_number_of_processes_has_the_same_parts() -> None:
+    build = partial(build_part, feature_set="core", horizon=1)
+    with open_prices("sample") as files, open_price_stream(files) as stream:
+        pieces = stream.pieces(1)
+        alone, two = ([part for _, part in map_in_order(build, pieces, n_jobs=n)] for n in (1, 2))
+    assert len(pieces) == 5
+    assert alone == two
+
+
+def test_parts_that_do_not_belong_together_are_refused(snapshot: FeatureSnapshot) -> None:
+    first, second = (
+        describe_part(snapshot.table[snapshot.table["symbol"] == symbol])
+        for symbol in ("AAPL", "IBM")
+    )
+    other = replace(second, feature_types=dict(reversed(second.feature_types.items())))
+    about: dict[str, Any] = {"feature_set": "core", "version": "1", "label": {}}
+    for parts, said in (
+        ([], "at least one row"),
+        ([second, first], "the rows of AAPL are out of order or in two places"),
+        ([first, first], "the rows of AAPL are out of order or in two places"),
+        ([first, other], "other features than its first one"),
+    ):
+        with pytest.raises(SnapshotError, match=said):
+            join_parts(parts, **about)
 
 
 @pytest.mark.slow

@@ -1,0 +1,331 @@
+"""Work on the workers of a dask cluster: one that is there, or one on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import pickle
+import sys
+import tempfile
+import uuid
+import warnings
+import zipfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from steps.engines.local import usable_cores
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+_LIBRARIES: Final = (
+    *("xgboost", "pandas", "numpy", "pyarrow", "TA-Lib"),
+    *("dask", "distributed", "cloudpickle"),
+)
+_ANSWER_SECONDS: Final = 5
+_WORKER_SECONDS: Final = 60
+_STEPS: Final = Path(__file__).resolve().parents[1]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class ClusterError(RuntimeError):
+    """The cluster cannot do the work; the message says why, and what to do."""
+
+
+class Cluster:
+    """Workers to give work to, for as long as `open_cluster` is open.
+
+    Attributes
+    ----------
+    client : distributed.Client
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._archive = ""
+
+    def workers(self) -> list[str]:
+        """Return the addresses of the workers, in order; wait for one where there is none.
+
+        Raises
+        ------
+        ClusterError
+            If none comes.
+        """
+        try:
+            self.client.wait_for_workers(1, timeout=_WORKER_SECONDS)
+        except TimeoutError:
+            raise ClusterError(
+                f"the scheduler at {_address(self.client)} has had no worker for {_WORKER_SECONDS} "
+                "seconds: start some (dask worker ADDRESS --nthreads 1), then try again"
+            ) from None
+        return sorted(self.client.scheduler_info(n_workers=-1)["workers"])
+
+    def map_in_order(
+        self, function: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Iterator[Result]:
+        """Call a function of this package with every item, and yield the results in order.
+
+        An item is asked for when a worker is about to need it, and travels with the call: where a
+        worker is lost, the scheduler gives its calls to another.
+
+        Parameters
+        ----------
+        function : callable
+            Pure, and importable by name; the workers take it from this very checkout.
+        items : iterable
+
+        Raises
+        ------
+        ClusterError
+            If there are no workers any more, or one call has cost several of them.
+        """
+        self._send_code()
+        task = _AsIs(_call_there), self._archive, pickle.dumps(function)
+        waiting: deque[Future] = deque()
+        try:
+            for item in items:
+                if len(waiting) >= 2 * max(1, sum(self.client.nthreads().values())):
+                    yield self._result(waiting.popleft())
+                key = f"candlewick-{uuid.uuid4().hex}"
+                waiting.append(self.client.submit(*task, item, key=key, pure=False))
+            while waiting:
+                yield self._result(waiting.popleft())
+        finally:
+            self.client.cancel(list(waiting), reason="no longer needed")
+
+    def _result(self, future: Future) -> Any:
+        from distributed import CancelledError, KilledWorker
+
+        try:
+            while True:
+                try:
+                    return future.result(timeout=_WORKER_SECONDS)
+                except TimeoutError:
+                    if future.done():
+                        raise
+                    self.workers()  # somebody is on it, or nobody will ever be
+        except KilledWorker as error:
+            raise ClusterError(
+                "several workers were lost, one after the other, over the same work: memory may be "
+                "short there (dask worker --memory-limit)"
+            ) from error
+        except CancelledError as error:
+            raise ClusterError(
+                "the scheduler went away, or gave the work up: see its log, then try again"
+            ) from error
+
+    def _send_code(self) -> None:
+        """Give the workers, also those that come later, the code of this checkout."""
+        if self._archive:
+            return
+        packed = _packed_code()
+        name = f"candlewick-{hashlib.sha256(packed).hexdigest()[:16]}.zip"
+        with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
+            path = Path(folder, name)
+            path.write_bytes(packed)
+            self.client.upload_file(str(path), load=False)
+        self._archive = name
+
+
+@contextmanager
+def open_cluster(scheduler_address: str, n_jobs: int) -> Iterator[Cluster]:
+    """Connect to a scheduler, or start one with workers on this machine, closed at the end.
+
+    Parameters
+    ----------
+    scheduler_address : str
+        ``tcp://…`` or ``tls://…``; 'none': on this machine. Certificates for TLS are those of
+        dask's own configuration.
+    n_jobs : int
+        Workers on this machine, a process and a thread each; 0: one for each core.
+
+    Yields
+    ------
+    Cluster
+
+    Raises
+    ------
+    ClusterError
+        If dask is not installed, nothing answers, there is no worker, or one has other versions
+        of what decides a result.
+    """
+    try:
+        import dask
+        import distributed
+    except ImportError:
+        raise ClusterError(
+            "engine=dask needs dask, which is not installed: make dask, or pip install -r "
+            "steps/engines/requirements-dask.lock"
+        ) from None
+    with ExitStack() as until_closed:
+        # What goes wrong there is said here, in one line; what mends itself is nobody's business.
+        until_closed.enter_context(_quiet("distributed", "xgboost.dask", "[xgboost.dask]"))
+        # Data goes with the calls on purpose: see `map_in_order`.
+        limit = {"distributed.admin.large-graph-warning-threshold": "1TB"}
+        until_closed.enter_context(dask.config.set(limit))
+        if scheduler_address == "none":
+            local = until_closed.enter_context(_on_this_machine(n_jobs or usable_cores()))
+            scheduler_address = local.scheduler_address
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", distributed.versions.VersionMismatchWarning)
+                client = distributed.Client(
+                    scheduler_address, timeout=_ANSWER_SECONDS, set_as_default=False
+                )
+        except OSError as error:
+            raise ClusterError(
+                f"no dask scheduler answers at {scheduler_address} within {_ANSWER_SECONDS} "
+                "seconds: is it running, and reachable from here?"
+            ) from error
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise ClusterError(
+                f"cannot connect to scheduler_address={scheduler_address}: "
+                f"{str(error).splitlines()[0]} — tcp://HOST:PORT is expected, or tls://HOST:PORT "
+                "with certificates in dask's configuration (distributed.comm.tls)"
+            ) from error
+        until_closed.enter_context(client)
+        _check_workers(client)
+        yield Cluster(client)
+
+
+@contextmanager
+def _on_this_machine(workers: int) -> Iterator[Any]:
+    from distributed import LocalCluster
+
+    with (
+        tempfile.TemporaryDirectory(prefix="candlewick-") as folder,
+        _no_main_module(),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+            local_directory=folder,
+            memory_limit=0,  # one process would have no limit either
+        ) as cluster,
+    ):
+        yield cluster
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Keep new processes from importing the step that starts them, which they do not need."""
+    main = sys.modules["__main__"]
+    kept = {name: getattr(main, name, None) for name in ("__spec__", "__file__")}
+    for name in kept:
+        vars(main)[name] = None
+    try:
+        yield
+    finally:
+        vars(main).update(kept)
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _address(client: Client) -> str:
+    return str(client.scheduler.address) if client.scheduler else "?"
+
+
+def _check_workers(client: Client) -> None:
+    """Refuse a cluster without workers, or with some whose results could differ from ours."""
+    there = client.run(_AsIs(_versions), list(_LIBRARIES), on_error="return")
+    if not there:
+        raise ClusterError(
+            f"the scheduler at {_address(client)} has no worker: start some (dask worker ADDRESS "
+            "--nthreads 1), then try again"
+        )
+    here = _versions(list(_LIBRARIES))
+    for worker, versions in there.items():
+        if isinstance(versions, BaseException):
+            raise ClusterError(f"worker {worker} does not answer: {versions}")
+        odd = [f"{k} {versions[k]} (here {here[k]})" for k in here if versions[k] != here[k]]
+        if odd:
+            raise ClusterError(
+                f"worker {worker} has {', '.join(odd)}, with which results could differ: install "
+                "requirements.lock and steps/engines/requirements-dask.lock there"
+            )
+
+
+def _versions(libraries: list[str]) -> dict[str, str]:
+    # Works where this package is not: all it needs is imported in it.
+    import importlib.metadata
+    import platform
+
+    found = {"Python": ".".join(platform.python_version_tuple()[:2])}
+    for name in libraries:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _packed_code() -> bytes:
+    """Return a zip of this package, equal for equal code."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(_STEPS.rglob("*.py")):
+            name = path.relative_to(_STEPS.parent).as_posix()
+            info = zipfile.ZipInfo(name)  # dated 1980
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, path.read_bytes())
+    return packed.getvalue()
+
+
+class _AsIs:
+    """A function that workers receive whole, not by the name of a module they may not have."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        import cloudpickle
+
+        module = sys.modules[function.__module__]
+        cloudpickle.register_pickle_by_value(module)
+        try:
+            self._pickled = cloudpickle.dumps(function)
+        finally:
+            cloudpickle.unregister_pickle_by_value(module)
+
+    def __call__(self) -> None:
+        raise TypeError("is called on workers alone")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickle.loads, (self._pickled,)
+
+
+def _call_there(archive: str, function: bytes, item: Any) -> Any:
+    """Call a function of the package in an archive, on a worker that may know another one."""
+    import importlib
+    import pickle
+    import sys
+    from pathlib import Path
+
+    from distributed import get_worker
+
+    path = str(Path(get_worker().local_directory, archive))
+    known = sys.modules.get("steps")
+    if known is None or not str(known.__file__).startswith(path):
+        for name in [n for n in sys.modules if n.partition(".")[0] == "steps"]:
+            del sys.modules[name]
+        sys.path.insert(0, path)
+        importlib.invalidate_caches()
+    return pickle.loads(function)(item)  # noqa: S301 (from the client, as the code is)
