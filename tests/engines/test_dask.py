@@ -20,6 +20,8 @@ from steps.market.price_stream import open_price_stream
 from steps.market.prices import open_prices
 from steps.market.snapshot import join_parts, manifest_id
 
+pytestmark = pytest.mark.slow
+
 
 def test_without_dask_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
@@ -67,13 +69,11 @@ def snapshot_id(cluster: Cluster | None, rows: int) -> str:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 4_000, 100_000])
 def test_the_snapshot_is_the_same_for_every_size_of_piece(cluster: Cluster, rows: int) -> None:
     assert snapshot_id(cluster, rows) == snapshot_id(None, 100_000)
 
 
-@pytest.mark.slow
 def test_a_killed_worker_does_not_lose_the_job(cluster: Cluster) -> None:
     build = partial(build_part, feature_set="core", horizon=1)
     with open_prices("sample") as files, open_price_stream(files) as prices:
@@ -92,7 +92,6 @@ def test_a_killed_worker_does_not_lose_the_job(cluster: Cluster) -> None:
     assert found == [part for _, part in map(build, pieces)]
 
 
-@pytest.mark.slow
 def test_featurize_on_a_scheduler_that_is_there(cluster: Cluster, database: Path) -> None:
     address = cluster.client.scheduler.address
     found = []

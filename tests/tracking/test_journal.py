@@ -83,6 +83,7 @@ def test_nobody_else_reads_it_while_it_is_written() -> None:
     assert (found.run_id, found.live, found.entries, found.store) == (RUN, False, 1, STORE)
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_all_it_was_told() -> None:
     code = f"""
 import os, signal
@@ -204,6 +205,7 @@ def test_a_journal_with_damaged_pages_is_told_and_closed() -> None:
     assert (found.live, found.store) == (False, "")
 
 
+@pytest.mark.slow
 def test_whoever_looks_while_one_is_made_disturbs_nothing() -> None:
     stop = threading.Event()
 

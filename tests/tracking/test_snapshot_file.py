@@ -44,6 +44,7 @@ def assert_same(found: pd.DataFrame, snapshot: FeatureSnapshot, rows: NDArray[np
     assert set(found.dtypes) == {np.dtype(np.float32)}
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_any_rows_of_any_row_groups(
     data: st.DataObject, snapshot: FeatureSnapshot, tmp_path_factory: pytest.TempPathFactory
