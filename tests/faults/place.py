@@ -127,6 +127,7 @@ class Work:
             **self.place.backend.environment,
             "MLFLOW_EXPERIMENT_NAME": self.experiment,
             "CANDLEWICK_STATE": str(self.state),
+            "CANDLEWICK_CACHE_SIZE": "0",  # a copy here would hide what happens to the stored one
             "PYTHONPATH": f"{self.place.project}:{ROOT / 'tests'}",
             "FAULTS_FOLDER": str(self.folder),
         }
