@@ -8,24 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from steps.entry_point import say
 from steps.judge import Case, Judgement, JudgeParams, in_lines
 from steps.learning.leaks import alarm
-from steps.learning.scores import ranking, score_classifier
+from steps.learning.scores import score_classifier
 from steps.learning.slices import slice_scores, worst_days
 from steps.reporting.evaluation_report import build_evaluation_report
-from steps.reporting.figures import (
-    calibration_figure,
-    confusion_matrix_figure,
-    feature_importance_figure,
-    precision_recall_figure,
-    roc_curve_figure,
-    save_figures,
-)
+from steps.reporting.figures import save_figures
 from steps.reporting.findings import EvaluationFindings
-from steps.reporting.page import render_page
+from steps.reporting.page import named_figures, render_page
 from steps.tracking.mlflow_logger import MLflowLogger
 from steps.tracking.project import read_run
 from steps.tracking.settings import redact
@@ -138,19 +129,10 @@ def _log_files(
     logger: MLflowLogger,
 ) -> None:
     predictions = case.predictions
-    y_true, y_proba = predictions["direction"].to_numpy(np.int8), predictions["probability"]
-    ranked_by = ranking(predictions)
-    figures = {
-        "confusion_matrix": confusion_matrix_figure(y_true, predictions["predicted"]),
-        "roc_curve": roc_curve_figure(y_true, ranked_by, judgement.scores["auc_roc"]),
-        "precision_recall": precision_recall_figure(y_true, ranked_by),
-        "calibration": calibration_figure(y_true, y_proba),
-        "feature_importance": feature_importance_figure(case.importance),
-    }
-    page = render_page(build_evaluation_report(_findings(case, judgement, params, logger)))
+    page = build_evaluation_report(_findings(case, judgement, params, logger))
     with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
-        save_figures(figures, Path(folder, "plots"))
-        Path(folder, REPORT).write_text(page, encoding="utf-8")
+        save_figures(named_figures(page), Path(folder, "plots"))
+        Path(folder, REPORT).write_text(render_page(page), encoding="utf-8")
         predictions.to_parquet(Path(folder, "predictions.parquet"), index=False)
         if judgement.backtest:
             judgement.backtest.daily.reset_index().to_parquet(Path(folder, "backtest.parquet"))

@@ -107,10 +107,13 @@ class Picture:
         The page's from then on: see `inline_svg`.
     wide : bool
         Whether it takes the page's whole width; others stand in pairs where there is room.
+    name : str
+        What the figure is to be called as a file beside the page; "" if it is to be none.
     """
 
     figure: Figure
     wide: bool = False
+    name: str = ""
 
 
 Block = Text | Code | Notice | Facts | Table | Picture
@@ -150,6 +153,12 @@ class Page:
     status: Status
     badge: str
     sections: Sequence[Section]
+
+
+def named_figures(page: Page) -> dict[str, Figure]:
+    """Return the figures that are to be files, too, by name; to be drawn before the page is."""
+    blocks = [block for section in page.sections for block in section.blocks]
+    return {each.name: each.figure for each in blocks if isinstance(each, Picture) and each.name}
 
 
 def render_page(page: Page) -> str:
@@ -252,7 +261,7 @@ def _prepared(block: Block, name: str) -> dict[str, Any]:
             return {"kind": "facts", "facts": cells, "literal": literal}
         case Table():
             return {"kind": "table", **_prepared_table(block)}
-        case Picture(figure, wide):
+        case Picture(figure, wide=wide):
             return {
                 "kind": "picture",
                 "wide": wide,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from typing import Final
 
 from packaging.requirements import Requirement
@@ -50,10 +50,11 @@ def constraints(requirements: Iterable[str]) -> list[str]:
             continue
         asked.add((name, extras))
         try:
-            found[name] = version(name)
+            told = distribution(name).metadata  # is read from a file, whenever it is asked for
         except PackageNotFoundError:  # for another platform
             continue
-        for text in requires(name) or ():
+        found[name] = told["Version"]
+        for text in told.get_all("Requires-Dist") or ():
             inner = Requirement(text)
             wanted = extras or {""}
             if inner.marker is None or any(inner.marker.evaluate({"extra": e}) for e in wanted):

@@ -80,8 +80,11 @@ def curves_section(findings: EvaluationFindings) -> Section:
     return Section(
         "Curves",
         [
-            Picture(roc_curve_figure(came, ranked_by, findings.scores.get("auc_roc"))),
-            Picture(precision_recall_figure(came, ranked_by)),
+            Picture(
+                roc_curve_figure(came, ranked_by, findings.scores.get("auc_roc")),
+                name="roc_curve",
+            ),
+            Picture(precision_recall_figure(came, ranked_by), name="precision_recall"),
         ],
         "Both walk from the most confident forecast of a rise to the least. A model that knows "
         "nothing follows the dashed lines.",
@@ -96,8 +99,11 @@ def calibration_section(findings: EvaluationFindings) -> Section:
     return Section(
         "Calibration and calls",
         [
-            Picture(calibration_figure(came, said)),
-            Picture(confusion_matrix_figure(came, findings.predictions["predicted"].to_numpy())),
+            Picture(calibration_figure(came, said), name="calibration"),
+            Picture(
+                confusion_matrix_figure(came, findings.predictions["predicted"].to_numpy()),
+                name="confusion_matrix",
+            ),
         ],
         "First what was said against what came, in ten groups of rows; then the calls, up where "
         "the forecast lies above the threshold chosen on validation.",

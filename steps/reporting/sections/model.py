@@ -14,7 +14,8 @@ def importance_section(findings: EvaluationFindings) -> Section:
     if findings.importance.empty:
         blocks.append(Text("Nothing is known of the features' importance."))
     else:
-        blocks.append(Picture(feature_importance_figure(findings.importance), wide=True))
+        figure = feature_importance_figure(findings.importance)
+        blocks.append(Picture(figure, wide=True, name="feature_importance"))
     if findings.contributions is None or findings.feature_values is None:
         blocks.append(Text("SHAP values are XGBoost's own; this model has none."))
     elif findings.contributions.empty:
