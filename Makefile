@@ -105,7 +105,7 @@ notebooks: .venv/.dev  ## Execute the notebooks anew, in place
 	$(in_venv) python tests/execute_notebooks.py
 
 .PHONY: bench
-bench: .venv/.bench  ## Speed and memory beside what others take for the same: 25 minutes
+bench: .venv/.dev  ## Speed and memory beside what others take for the same: 25 minutes
 	PYTHONPATH='$(CURDIR):$(CURDIR)/tests' $(in_venv) python -m bench \
 		$(if $(QUICK),--quick) $(if $(WRITE),--write) $(PARTS)
 
@@ -122,7 +122,6 @@ lock: .venv/.uv  ## Lock what the lists of requirements ask for
 	$(compile) requirements.in --output-file requirements.lock
 	$(compile) steps/engines/requirements-dask.in --output-file steps/engines/requirements-dask.lock
 	$(compile) tests/requirements.in --output-file tests/requirements.lock
-	$(compile) tests/bench/requirements.in --output-file tests/bench/requirements.lock
 	@.venv/bin/python -c '$(stamp_conda_yaml)'
 
 platforms := linux-64 linux-aarch64 osx-arm64
@@ -179,6 +178,3 @@ locks := requirements.lock steps/engines/requirements-dask.lock tests/requiremen
 
 .venv/.dev: $(locks) .venv/.runtime
 	$(call install,$(locks))
-
-.venv/.bench: tests/bench/requirements.lock .venv/.dev
-	$(call install,$(locks) tests/bench/requirements.lock)

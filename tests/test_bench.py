@@ -57,8 +57,6 @@ def by_day(table: pd.DataFrame) -> pd.DataFrame:
 def test_a_peer_computes_our_features(
     place: Workplace, prices: Path, name: str, command: list[str]
 ) -> None:
-    if name in ("ta", "pandas-ta-classic"):
-        pytest.importorskip(name.replace("-", "_"), reason="make bench installs it")
     ours = by_day(build_table(load_prices(prices).table, get_feature_set("core"), 1))
     told = place.told(command[0], *command[1:], prices, place.folder)
     theirs = by_day(pd.read_parquet(place.folder / f"{name}.parquet"))
