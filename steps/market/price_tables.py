@@ -4,6 +4,8 @@ import codecs
 import csv
 import gzip
 import io
+import time
+import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +28,9 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _PANDAS_INDEX: Final = "__index_level_0__"
 _BLOCK: Final = 2**20
 _BATCH_ROWS: Final = 50_000
+
+_LETTING_GO: Final = 10
+"""Seconds in which Arrow's thread lets go of a file it has read, unless it hangs."""
 
 _LONGEST_LINE: Final = 2**20
 """Bytes; one of prices has some hundred."""
@@ -256,11 +261,31 @@ def _csv_batches(path: Path, name: str, problems: Problems) -> Iterator[dict[str
         if not found:
             return
         note = partial(problems.add, name, "wrong number of fields")
-        options = _csv_options(len(header), found, note)
-        with arrow_csv.open_csv(pa.PythonFile(text, "r"), **options) as batches:
-            for batch in batches:
-                table = pa.Table.from_batches([batch])
-                yield {column: table[str(position)] for column, position in found.items()}
+        for batch in _record_batches(text, len(header), found, note):
+            table = pa.Table.from_batches([batch])
+            yield {column: table[str(position)] for column, position in found.items()}
+
+
+def _record_batches(
+    text: io.BufferedReader, width: int, found: Mapping[str, int], skipped: Callable[[str], None]
+) -> Iterator[pa.RecordBatch]:
+    """Yield what Arrow makes of a text, and return when its threads have let go of what is ours.
+
+    A thread that still has something of Python's to give back when the process ends aborts it.
+    """
+    options: Any = _csv_options(width, found, skipped)
+    handle: Any = io.BufferedReader(text)
+    lent = [weakref.ref(each) for each in (handle, options["parse_options"].invalid_row_handler)]
+    try:
+        # Its blocks are in memory of Arrow's own; those of a file of Python's would be in Python's.
+        stream = pa.BufferedInputStream(pa.PythonFile(handle, "r"), _BLOCK)
+        with arrow_csv.open_csv(stream, **options) as reader:
+            yield from reader
+    finally:
+        options = handle = stream = reader = None
+        until = time.monotonic() + _LETTING_GO
+        while any(each() is not None for each in lent) and time.monotonic() < until:
+            time.sleep(0.001)
 
 
 def _csv_options(

@@ -4,6 +4,9 @@ import gzip
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+import weakref
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -15,8 +18,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steps.market import price_stream
+from steps.market import price_stream, price_tables
+from steps.market.price_report import Problems
 from steps.market.price_stream import open_price_stream
+from steps.market.price_tables import read_batches
 from steps.market.prices import PriceError, PriceFiles, open_prices, read_prices
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -455,6 +460,35 @@ def test_who_is_stopped_while_sorting_stops(monkeypatch, tmp_path, stop):
 def test_starting_up_does_not_load_the_sorter():
     command = "import sys, steps.market.price_stream; sys.exit('duckdb' in sys.modules)"
     subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("ending", ["whole", "left", "broken"])
+def test_reading_ends_when_no_thread_has_anything_of_ours(tmp_path, monkeypatch, ending):
+    # What one gives back later can fall into the end of the process, and aborts it.
+    lent, done = [], threading.Event()
+    make = price_tables._csv_options
+
+    def lend(*given):
+        options = make(*given)
+        held = [options["parse_options"].invalid_row_handler]
+        lent.append(weakref.ref(held[0]))
+        threading.Thread(target=lambda: (done.wait(), time.sleep(0.3), held.clear())).start()
+        return options
+
+    monkeypatch.setattr(price_tables, "_csv_options", lend)
+    path = tmp_path / "a.csv"
+    lines = f"{HEADER}\n{f'{GOOD}{chr(10)}' * 60_000}".encode()
+    path.write_bytes(lines + (b"\xff\n" if ending == "broken" else b""))
+    batches = read_batches(path, "a", Problems())
+    if ending != "broken":
+        next(batches)
+        assert lent[0]() is not None
+    done.set()
+    if ending == "left":
+        batches.close()
+    else:
+        list(batches)
+    assert lent[0]() is None
 
 
 HELD = """
