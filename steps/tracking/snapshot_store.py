@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -343,11 +345,26 @@ def _told_if_damaged(stored: StoredSnapshot) -> Iterator[None]:
 
 
 def _unreadable(stored: StoredSnapshot, error: Exception) -> TrackingError:
+    if _is_full(error):
+        return TrackingError(
+            f"there is no room for snapshot {stored.snapshot_id} in {tempfile.gettempdir()}, where "
+            "files are worked on: make some, or set TMPDIR to a folder on another disk"
+        )
     return TrackingError(
         f"snapshot {stored.snapshot_id} of run {stored.run_id} cannot be read from "
         f"{stored.artifact_uri} ({type(error).__name__}: {first_line(error)}): its files are gone "
         "or damaged; run featurize again"
     )
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether it began with a disk that is full, or a user's share of it."""
+    while error is not None:
+        # MLflow keeps the words alone of what went wrong with a file.
+        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _read_json(file: Path) -> Any:

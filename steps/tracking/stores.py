@@ -240,6 +240,17 @@ def check_alive(experiment: Experiment) -> str:
 
 
 def first_line(error: object) -> str:
-    """Return the first line of an error's message, without passwords."""
+    r"""Return the first line of an error's message, without passwords.
+
+    Where it only announces the next one, that follows.
+
+    Examples
+    --------
+    >>> first_line("Failed.\nAt length."), first_line("Failed:\nno space.\nAt length.")
+    ('Failed', 'Failed: no space')
+    """
     lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    told = 2 if lines[0].endswith(":") else 1
+    return " ".join(lines[:told]).rstrip(".")

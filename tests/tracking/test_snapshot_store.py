@@ -1,7 +1,10 @@
 """Snapshots in MLflow: saved whole, found by ID or content, and never believed unchecked."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from faults.small_disk import small_disk
 
 from steps.market.build import build_snapshot
 from steps.market.features import get_feature_set
@@ -356,3 +360,27 @@ def test_files_that_are_gone_are_named(
     shutil.rmtree(folder)
     with pytest.raises(TrackingError, match="run featurize again"):
         load_snapshot(stored)
+
+
+def test_a_full_disk_is_called_one(
+    kept: tuple[StoredSnapshot, FeatureSnapshot, Path], tmp_path: Path
+) -> None:
+    stored, _, _ = kept
+    code = """
+import sys
+from steps.tracking.snapshot_store import StoredSnapshot, TrackingError, open_snapshot
+try:
+    with open_snapshot(StoredSnapshot(*sys.argv[1:])):
+        pass
+except TrackingError as error:
+    print(error)
+"""
+    with small_disk(tmp_path / "disk", megabytes=1) as disk:
+        disk.fill(but=4096)  # enough to be taken for a folder to work in
+        command = disk.see([sys.executable, "-c", code, *filter(None, vars(stored).values())])
+        changes = {"PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(disk.folder)}
+        ran = subprocess.run(
+            command, env=os.environ | changes, capture_output=True, text=True, check=True
+        )
+    expected = f"there is no room for snapshot {stored.snapshot_id} in {disk.folder}, where"
+    assert ran.stdout.startswith(expected)
