@@ -21,11 +21,13 @@ from steps.reporting.style import (
     ON_LIGHT,
     ORANGE,
     label,
+    lay_out,
     name_of,
     new_figure,
     new_panels,
     on_one_line,
     percent,
+    with_title,
 )
 
 DPI = 110
@@ -283,7 +285,8 @@ def save_figures(figures: Mapping[str, Figure], folder: Path) -> dict[str, Path]
         paths[name] = folder / f"{name}.png"
         # matplotlib would name its version otherwise.
         metadata = {"Software": None, "Description": str(figure.get_label())}
-        figure.savefig(paths[name], dpi=DPI, metadata=metadata)
+        lay_out(figure)
+        figure.savefig(paths[name], dpi=DPI, metadata=metadata, bbox_inches=with_title(figure))
     return paths
 
 

@@ -8,10 +8,9 @@ import warnings
 from typing import Final
 
 from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from steps.reporting.style import BLUE, GREY, GRID, INK, ON_LIGHT, ORANGE
+from steps.reporting.style import BLUE, GREY, GRID, INK, ON_LIGHT, ORANGE, lay_out
 
 RASTER_DPI: Final = 144
 """Dots per inch of the layers that a figure asks to be rasterized."""
@@ -63,7 +62,7 @@ def inline_svg(figure: Figure, name: str) -> str:
         # The reader's browser has letters that matplotlib's font lacks.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         _hide_title(figure)
-        _lay_out(figure)
+        lay_out(figure)
         figure.savefig(
             buffer, format="svg", dpi=RASTER_DPI, transparent=True, metadata={"Date": None}
         )
@@ -78,16 +77,6 @@ def _hide_title(figure: Figure) -> None:
     for text in figure.texts:
         if title and text.get_text() == title:
             text.set_visible(False)
-            text.set_in_layout(False)
-
-
-def _lay_out(figure: Figure) -> None:
-    """Place the panels, for good: left to `savefig`, that would take a drawing of its own."""
-    FigureCanvasSVG(figure)  # Texts are as wide as they will be drawn.
-    layout = figure.get_layout_engine()
-    if layout is not None:
-        layout.execute(figure)
-        figure.set_layout_engine(None)
 
 
 class _Restyler:

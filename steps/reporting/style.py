@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
@@ -13,6 +15,7 @@ GRID = "#E6E6E6"
 # Artists whose gid begins so stand on a light ground of their own, and stay dark on dark pages.
 ON_LIGHT = "on-light"
 LONGEST_NAME = 40
+_TITLE_INCHES = 0.3
 NOT_KNOWN = "\N{EN DASH}"
 
 
@@ -101,9 +104,29 @@ def new_grid(
 def _new(kind: str, title: str, inches: tuple[float, float]) -> Figure:
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
     figure = Figure(figsize=inches, layout=layout, facecolor="white")
-    figure.suptitle(plain(title), fontsize=12.5, fontweight="bold", color=INK, x=0.02, ha="left")
+    # Above the figure's own ground, so that with the title or without it the rest stays in place.
+    figure.suptitle(
+        plain(title),
+        **{"fontsize": 12.5, "fontweight": "bold", "color": INK},
+        **{"x": 0.02, "y": 1.0, "ha": "left", "va": "bottom"},
+    )
     figure.set_label(f"{kind}. {title}.")
     return figure
+
+
+def with_title(figure: Figure) -> Bbox:
+    """Return what to draw, in inches, for the title to be on it."""
+    width, height = figure.get_size_inches()
+    return Bbox([[0, 0], [width, height + _TITLE_INCHES]])
+
+
+def lay_out(figure: Figure) -> None:
+    """Place the panels, for good: left to `savefig`, that would take a drawing of its own."""
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        FigureCanvasSVG(figure)  # Texts are as wide as they will be drawn on the page.
+        layout.execute(figure)
+        figure.set_layout_engine(None)
 
 
 def _style(axes: Axes) -> None:

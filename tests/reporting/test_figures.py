@@ -170,7 +170,7 @@ def test_files_are_the_same_bytes_each_time_and_describe_themselves(tmp_path: Pa
         once, again = (tmp_path / folder / f"{name}.png" for folder in ("once", "again"))
         assert once.read_bytes() == again.read_bytes()
     with Image.open(tmp_path / "once" / "learning_curve.png") as picture:
-        assert picture.size == (770, 660)
+        assert picture.size == (770, 660 + 33)  # and the title
         assert picture.info["Description"] == (
             "Learning curve. Kept 2 of 4 rounds: validation log-loss 0.6912."
         )
