@@ -81,15 +81,23 @@ class Cluster:
         ClusterError
             If none comes.
         """
-        try:
-            self.client.wait_for_workers(1, timeout=_WORKER_SECONDS)
-        except TimeoutError:
-            raise ClusterError(
-                f"the scheduler at {_address(self.client)} has had no worker for {_WORKER_SECONDS} "
-                "seconds: start some (dask worker ADDRESS --nthreads 1), then try again"
-            ) from None
-        there = self.client.scheduler_info(n_workers=-1)["workers"]
+        there: Mapping[str, Any] = {}
+        while not there:
+            try:
+                self.client.wait_for_workers(1, timeout=_WORKER_SECONDS)
+            except TimeoutError:
+                raise ClusterError(
+                    f"the scheduler at {_address(self.client)} has had no worker for "
+                    f"{_WORKER_SECONDS} seconds: start some (dask worker ADDRESS --nthreads 1), "
+                    "then try again"
+                ) from None
+            there = self._there()
         return sorted(there, key=lambda address: str(there[address]["name"]))
+
+    def _there(self) -> Mapping[str, Any]:
+        # Of a client that has lost its scheduler, this is empty.
+        found: Mapping[str, Any] = self.client.scheduler_info(n_workers=-1).get("workers", {})
+        return found
 
     def lost(self, workers: Sequence[str]) -> set[str]:
         """Return which of these workers are gone, giving the scheduler some seconds to notice.
@@ -101,7 +109,7 @@ class Cluster:
         while not gone and time.monotonic() < until:
             time.sleep(_LOOK_SECONDS)
             try:
-                gone = set(workers).difference(self.client.scheduler_info(n_workers=-1)["workers"])
+                gone = set(workers).difference(self._there())
             except OSError:
                 return set(workers)
         return gone
