@@ -16,7 +16,7 @@ import warnings
 import zipfile
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -253,7 +253,8 @@ def open_cluster(scheduler_address: str, n_jobs: int) -> Iterator[Cluster]:
         ) from None
     with ExitStack() as until_closed:
         # What goes wrong there is said here, in one line; what mends itself is nobody's business.
-        until_closed.enter_context(_quiet("distributed", "xgboost.dask", "[xgboost.dask]"))
+        names = ("distributed", "distributed.client", "xgboost.dask", "[xgboost.dask]")
+        until_closed.enter_context(_quiet(*names))
         # Data goes with the calls on purpose: see `map_in_order`.
         limit = {"distributed.admin.large-graph-warning-threshold": "1TB"}
         until_closed.enter_context(dask.config.set(limit))
@@ -339,6 +340,8 @@ def _address(client: Client) -> str:
 
 def _check_workers(client: Client) -> None:
     """Refuse a cluster without workers, or with some whose results could differ from ours."""
+    with suppress(TimeoutError):  # some that were lost may be about to be back
+        client.wait_for_workers(1, timeout=_ANSWER_SECONDS)
     there = client.run(_AsIs(_versions), list(_LIBRARIES), on_error="return")
     if not there:
         raise ClusterError(

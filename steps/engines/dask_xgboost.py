@@ -52,8 +52,8 @@ def fit_on_cluster(
     -------
     FittedModel
         An ordinary booster. Of one worker it is the model of `fit_booster` to the bit; of several,
-        always the same one. Theirs differs in which rows and features each round samples, and
-        without sampling in the last digits that quantiles and sums are rounded to.
+        always the same one, which differs as another `random_state` does: each samples among its
+        own rows, and bins come of quantiles put together from the workers'.
 
     Raises
     ------
@@ -88,11 +88,6 @@ def _learn_in_tries(open_cluster: OpenCluster, *what: Any, tell: Callable[[str],
                 return _learn(cluster, workers, *what)
             except Exception as error:  # a lost worker has many faces
                 lost = cluster.lost(workers)
-                if lost and tries == _TRIES:
-                    raise ClusterError(
-                        f"workers were lost in each of {_TRIES} tries to train: memory may be "
-                        "short there (dask worker --memory-limit)"
-                    ) from error
                 if not lost and "/collective/" in str(error):
                     raise ClusterError(
                         f"the workers did not hear from each other for {_SILENT_SECONDS} seconds: "
@@ -100,6 +95,11 @@ def _learn_in_tries(open_cluster: OpenCluster, *what: Any, tell: Callable[[str],
                     ) from error
                 if not lost:
                     raise
+                if tries == _TRIES:
+                    raise ClusterError(
+                        f"workers were lost in each of {_TRIES} tries to train: memory may be "
+                        "short there (dask worker --memory-limit)"
+                    ) from error
         tell(
             f"warning: {len(lost)} of {len(workers)} workers lost while training: starting again "
             "with those that are there"

@@ -154,7 +154,7 @@ def stop_a_worker(cluster: Cluster) -> None:
     os.kill(max(cluster.client.run(os.getpid).values()), signal.SIGSTOP)
 
 
-LONG = {"n_estimators": 1_500, "early_stopping_rounds": 0}  # many seconds
+LONG = {"n_estimators": 2_000, "early_stopping_rounds": 0}  # many seconds
 
 
 @pytest.mark.parametrize("attack", [kill_a_worker, kill_the_scheduler])
@@ -169,6 +169,36 @@ def test_what_is_killed_does_not_lose_the_job(
     assert ["of 2 workers lost while training" in line for line in told] == [True]
     undisturbed = fit_on_cluster(two_workers, hyperparameters(**LONG), *windows, tell=silent)
     assert found.model.save_raw() == undisturbed.model.save_raw()
+
+
+def test_the_worker_that_is_left_trains_alone() -> None:
+    windows = window(3_000), window(1_000, seed=1)
+    told: list[str] = []
+    with open_cluster("none", 1) as cluster:
+        address = cluster.client.scheduler.address
+        command = ["-m", "dask", "worker", address, "--nthreads=1", "--no-nanny", "--no-dashboard"]
+        with subprocess.Popen([sys.executable, *command], stderr=subprocess.DEVNULL) as other:
+            cluster.client.wait_for_workers(2)
+            clusters = partial(open_cluster, address, 0)
+            fit_on_cluster(clusters, hyperparameters(), *windows, tell=silent)  # all is imported
+            threading.Timer(2, other.kill).start()  # they have met: until then, XGBoost may abort
+            found = fit_on_cluster(clusters, hyperparameters(**LONG), *windows, tell=told.append)
+    assert ["1 of 2 workers lost" in line for line in told] == [True]
+    here = fit_booster(hyperparameters(**LONG), *windows)
+    assert found.model.save_raw() == here.model.save_raw()
+
+
+def test_workers_that_are_started_again_are_waited_for(two_workers: OpenCluster) -> None:
+    windows = window(3_000), window(1_000, seed=1)
+    told: list[str] = []
+    undisturbed = fit_on_cluster(two_workers, hyperparameters(**LONG), *windows, tell=silent)
+    with two_workers() as cluster:
+        for process in cluster.client.run(os.getpid).values():
+            threading.Timer(2, os.kill, [process, signal.SIGKILL]).start()
+        found = fit_on_cluster(two_workers, hyperparameters(**LONG), *windows, tell=told.append)
+    assert ["2 of 2 workers lost" in line for line in told] == [True]
+    # Both, or the one that was back first.
+    assert len(found.history["train_log_loss"]) == len(undisturbed.history["train_log_loss"])
 
 
 def test_training_gives_up_when_workers_are_lost_each_time() -> None:
