@@ -150,10 +150,6 @@ def kill_the_scheduler(cluster: Cluster) -> None:
     os.kill(cluster.client.run_on_scheduler(os.getpid), signal.SIGKILL)
 
 
-def stop_a_worker(cluster: Cluster) -> None:
-    os.kill(max(cluster.client.run(os.getpid).values()), signal.SIGSTOP)
-
-
 LONG = {"n_estimators": 2_000, "early_stopping_rounds": 0}  # many seconds
 
 
@@ -214,8 +210,14 @@ def test_training_gives_up_when_workers_are_lost_each_time() -> None:
 def test_a_worker_that_hangs_is_not_waited_for_forever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_xgboost, "_SILENT_SECONDS", 3)
     windows = window(3_000), window(1_000, seed=1)
-    with pytest.raises(ClusterError, match="did not hear from each other for 3 seconds"):
-        fit_on_cluster(Attacked(stop_a_worker), hyperparameters(**LONG), *windows, tell=silent)
+    with open_cluster("none", 2) as cluster:
+        clusters = partial(open_cluster, cluster.client.scheduler.address, 0)
+        fit_on_cluster(clusters, hyperparameters(), *windows, tell=silent)  # all is imported
+        process = max(cluster.client.run(os.getpid).values())
+        threading.Timer(2, os.kill, [process, signal.SIGSTOP]).start()
+        with pytest.raises(ClusterError, match="did not hear from each other for 3 seconds"):
+            fit_on_cluster(clusters, hyperparameters(**LONG), *windows, tell=silent)
+        os.kill(process, signal.SIGKILL)
 
 
 def test_workers_that_never_come_back_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
