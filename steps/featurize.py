@@ -38,19 +38,24 @@ _SUSPECTS: Final = 20
 """Symbols that are searched for features that look ahead: this bounds the cost."""
 
 
-class FeaturizeParams(StepParams):
+class EngineParams(StepParams):
+    """Who does the work."""
+
+    engine: Literal["local", "dask"] = Field(
+        "local", description="'local': this machine; 'dask': the workers of a cluster"
+    )
+    scheduler_address: str = Field(
+        "none", description="dask: tcp://… of a scheduler; 'none': n_jobs processes on this machine"
+    )
+
+
+class FeaturizeParams(EngineParams):
     """Make a feature snapshot from daily prices."""
 
     prices: str = Field(SAMPLE, description="'sample', or a file, folder, glob or URL")
     feature_set: str = Field("core", description="which declared set of features")
     horizon: int = Field(1, ge=1, le=250, description="trading days the label looks ahead")
     n_jobs: int = Field(0, ge=0, description="processes for large prices; 0: every core")
-    engine: Literal["local", "dask"] = Field(
-        "local", description="'local': this machine; 'dask': the workers of a cluster"
-    )
-    scheduler_address: str = Field(
-        "none", description="dask: tcp://… of a scheduler; 'none': a cluster on this machine"
-    )
 
 
 def featurize(params: FeaturizeParams, logger: MLflowLogger) -> StoredSnapshot:

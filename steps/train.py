@@ -5,16 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import psutil
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from steps.engines.dask import open_cluster
+from steps.engines.dask_xgboost import OpenCluster, fit_on_cluster
 from steps.entry_point import StepParams, log_resolved, open_step, progress, run_step, say
-from steps.featurize import FeaturizeParams, featurize
+from steps.featurize import EngineParams, FeaturizeParams, featurize
 from steps.learning.boosting import Batched
 from steps.learning.models import (
     HYPERPARAMETERS,
@@ -70,7 +73,7 @@ class ModelParams(StepParams):
         return self.model_dump(include=set(HYPERPARAMETERS))
 
 
-class HoldoutParams(ModelParams):
+class HoldoutParams(ModelParams, EngineParams):
     """Which model to fit, with the last dates held out for the test."""
 
     test_size: float = Field(0.2, gt=0, lt=1, description="share of dates for the test, the last")
@@ -78,6 +81,14 @@ class HoldoutParams(ModelParams):
         "half",
         description="MB for the features; larger ones stay on disk; 'half': half of what is free",
     )
+
+    @model_validator(mode="after")
+    def _check_engine(self) -> Self:
+        if self.engine == "dask" and self.model_type != "xgboost":
+            raise ValueError(
+                f"engine=dask trains model_type=xgboost, not {self.model_type}: leave engine out"
+            )
+        return self
 
 
 class TrainParams(HoldoutParams):
@@ -99,15 +110,24 @@ def _train(
     code = read_code(stored)  # now: after hours of training the store may be away
     log_resolved(logger, feature_snapshot_id=stored.snapshot_id)
     logger.log_dataset(snapshot_dataset(stored, snapshot.manifest))
-    logger.set_tags(code_sha256=code_sha256())
+    logger.set_tags(code_sha256=code_sha256(), engine=params.engine)
     logger.log_dict_artifact(environment(), "environment.json")
 
     split = _split(params, snapshot, logger)
     logger.log_dataset_stats(_stats(snapshot, split))
 
     rows = len(split.train) + len(split.validation)
+    cluster = partial(open_cluster, params.scheduler_address, params.n_jobs)
     with _cache(params, 4 * rows * len(snapshot.feature_names)) as cache:
-        fitted, threshold = fit_rows(params, snapshot, split.train, split.validation, logger, cache)
+        fitted, threshold = fit_rows(
+            params,
+            snapshot,
+            split.train,
+            split.validation,
+            logger,
+            cache=cache,
+            open_cluster=cluster if params.engine == "dask" else None,
+        )
     logger.log_metrics(best_threshold=threshold, **_final_scores(fitted, snapshot, split))
     watched = split.validation
     if params.model_type != "hist_gradient_boosting":  # the others know what mattered to them
@@ -147,7 +167,8 @@ def _cache(params: TrainParams, size: int) -> Iterator[Path | None]:
     """Yield a folder for features of this many bytes, where they are more than memory is for."""
     budget = params.memory_budget
     available = psutil.virtual_memory().available / 2 if budget == "half" else budget * 2**20
-    if size <= available or params.model_type != "xgboost" or params.device != "cpu":
+    elsewhere = params.engine != "local" or params.device != "cpu"
+    if size <= available or params.model_type != "xgboost" or elsewhere:
         yield None
         return
     say(
@@ -206,12 +227,15 @@ def fit_rows(
     train: NDArray[np.intp],
     validation: NDArray[np.intp],
     logger: MLflowLogger,
+    *,
     cache: Path | None = None,
+    open_cluster: OpenCluster | None = None,
 ) -> tuple[FittedModel, float]:
     """Fit a model on some rows, its curves going into the run; return it with its threshold.
 
     The validation rows choose where to stop, and above which probability to call a row up. XGBoost
-    keeps what it makes of the features in the folder `cache`, if there is one.
+    keeps what it makes of the features in the folder `cache`, if there is one, and is trained by a
+    cluster if there is one to open.
     """
     with progress(f"training {params.model_type}", params.n_estimators) as advance:
 
@@ -219,7 +243,16 @@ def fit_rows(
             logger.log_step_metrics(step, **scores)
             advance(1)
 
-        if params.model_type == "xgboost":
+        if open_cluster is not None:
+            fitted = fit_on_cluster(
+                open_cluster,
+                params.hyperparameters,
+                _batched(snapshot, train, at_once=False),
+                _batched(snapshot, validation, at_once=False),
+                on_round=on_round,
+                tell=say,
+            )
+        elif params.model_type == "xgboost":
             fitted = fit_booster(
                 params.hyperparameters,
                 _batched(snapshot, train, at_once=cache is None),

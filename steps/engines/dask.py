@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import logging
 import pickle
+import subprocess
 import sys
 import tempfile
+import time
 import uuid
 import warnings
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -26,8 +29,28 @@ _LIBRARIES: Final = (
     *("xgboost", "pandas", "numpy", "pyarrow", "TA-Lib"),
     *("dask", "distributed", "cloudpickle"),
 )
+_TRACKER_LIBRARIES: Final = ("xgboost", "pandas", "pyarrow")
+"""What `xgboost.dask`, which starts a part of itself on the scheduler, imports there."""
 _ANSWER_SECONDS: Final = 5
 _WORKER_SECONDS: Final = 60
+_LOOK_SECONDS: Final = 0.5
+_LOCAL_CLUSTER: Final = """
+import os, sys
+answer = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # nobody reads what workers print
+from distributed import LocalCluster
+with LocalCluster(
+    n_workers=int(sys.argv[1]),
+    threads_per_worker=1,
+    host="127.0.0.1",
+    dashboard_address=None,
+    local_directory=sys.argv[2],
+    memory_limit=0,  # one process would have no limit either
+) as cluster:
+    print(cluster.scheduler_address, file=answer, flush=True)
+    sys.stdin.read()
+"""
+"""Not in this process: XGBoost's part on a scheduler can take the scheduler's process with it."""
 _STEPS: Final = Path(__file__).resolve().parents[1]
 
 Item = TypeVar("Item")
@@ -51,21 +74,85 @@ class Cluster:
         self._archive = ""
 
     def workers(self) -> list[str]:
-        """Return the addresses of the workers, in order; wait for one where there is none.
+        """Return the addresses of the workers, by name; wait for one where there is none.
 
         Raises
         ------
         ClusterError
             If none comes.
         """
-        try:
-            self.client.wait_for_workers(1, timeout=_WORKER_SECONDS)
-        except TimeoutError:
+        there: Mapping[str, Any] = {}
+        while not there:
+            try:
+                self.client.wait_for_workers(1, timeout=_WORKER_SECONDS)
+            except TimeoutError:
+                raise ClusterError(
+                    f"the scheduler at {_address(self.client)} has had no worker for "
+                    f"{_WORKER_SECONDS} seconds: start some (dask worker ADDRESS --nthreads 1), "
+                    "then try again"
+                ) from None
+            there = self._there()
+        return sorted(there, key=lambda address: str(there[address]["name"]))
+
+    def _there(self) -> Mapping[str, Any]:
+        # Of a client that has lost its scheduler, this is empty.
+        found: Mapping[str, Any] = self.client.scheduler_info(n_workers=-1).get("workers", {})
+        return found
+
+    def lost(self, workers: Sequence[str]) -> set[str]:
+        """Return which of these workers are gone, giving the scheduler some seconds to notice.
+
+        Where the scheduler itself is gone, they all are.
+        """
+        gone: set[str] = set()
+        until = time.monotonic() + _ANSWER_SECONDS
+        while not gone and time.monotonic() < until:
+            time.sleep(_LOOK_SECONDS)
+            try:
+                gone = set(workers).difference(self._there())
+            except OSError:
+                return set(workers)
+        return gone
+
+    def wait_for(self, job: Callable[[], Awaitable[Result]], workers: Sequence[str]) -> Result:
+        """Wait for a job on the client's loop, but not for workers that will not come back.
+
+        Raises
+        ------
+        ClusterError
+            If the job goes on without one of the workers that it needs.
+        """
+
+        async def attend() -> Result:
+            task = asyncio.ensure_future(job())
+            try:
+                while not (await asyncio.wait([task], timeout=_WORKER_SECONDS))[0]:
+                    there = (await self.client.scheduler.identity())["workers"]
+                    if not set(workers) <= set(there):
+                        raise ClusterError("workers were lost, and the work goes on without them")
+                return task.result()
+            finally:
+                task.cancel()
+
+        found: Result = self.client.sync(attend)
+        return found
+
+    def check_scheduler(self) -> None:
+        """Make sure that XGBoost can bring the workers together on the scheduler.
+
+        Raises
+        ------
+        ClusterError
+            If it lacks what that takes.
+        """
+        libraries = list(_TRACKER_LIBRARIES)
+        there = self.client.run_on_scheduler(_AsIs(_versions), libraries)
+        odd = _differences(there, libraries)
+        if odd:
             raise ClusterError(
-                f"the scheduler at {_address(self.client)} has had no worker for {_WORKER_SECONDS} "
-                "seconds: start some (dask worker ADDRESS --nthreads 1), then try again"
-            ) from None
-        return sorted(self.client.scheduler_info(n_workers=-1)["workers"])
+                f"the scheduler has {odd}, where XGBoost brings the workers together: install "
+                "requirements.lock there"
+            )
 
     def map_in_order(
         self, function: Callable[[Item], Result], items: Iterable[Item]
@@ -166,13 +253,14 @@ def open_cluster(scheduler_address: str, n_jobs: int) -> Iterator[Cluster]:
         ) from None
     with ExitStack() as until_closed:
         # What goes wrong there is said here, in one line; what mends itself is nobody's business.
-        until_closed.enter_context(_quiet("distributed", "xgboost.dask", "[xgboost.dask]"))
+        names = ("distributed", "distributed.client", "xgboost.dask", "[xgboost.dask]")
+        until_closed.enter_context(_quiet(*names))
         # Data goes with the calls on purpose: see `map_in_order`.
         limit = {"distributed.admin.large-graph-warning-threshold": "1TB"}
         until_closed.enter_context(dask.config.set(limit))
         if scheduler_address == "none":
-            local = until_closed.enter_context(_on_this_machine(n_jobs or usable_cores()))
-            scheduler_address = local.scheduler_address
+            local = _on_this_machine(n_jobs or usable_cores())
+            scheduler_address = until_closed.enter_context(local)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", distributed.versions.VersionMismatchWarning)
@@ -196,37 +284,41 @@ def open_cluster(scheduler_address: str, n_jobs: int) -> Iterator[Cluster]:
 
 
 @contextmanager
-def _on_this_machine(workers: int) -> Iterator[Any]:
-    from distributed import LocalCluster
-
+def _on_this_machine(workers: int) -> Iterator[str]:
+    """Start a cluster in processes of its own, which end with this one; yield its address."""
     with (
-        tempfile.TemporaryDirectory(prefix="candlewick-") as folder,
-        _no_main_module(),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-            local_directory=folder,
-            memory_limit=0,  # one process would have no limit either
-        ) as cluster,
+        tempfile.TemporaryDirectory(prefix="candlewick-", ignore_cleanup_errors=True) as folder,
+        subprocess.Popen(  # noqa: S603 (this very interpreter)
+            [sys.executable, "-P", "-c", _LOCAL_CLUSTER, str(workers), folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # what matters to us reaches us as an exception
+            text=True,
+        ) as process,
     ):
-        yield cluster
+        try:
+            yield _first_line(process)
+        finally:
+            _end(process)
 
 
-@contextmanager
-def _no_main_module() -> Iterator[None]:
-    """Keep new processes from importing the step that starts them, which they do not need."""
-    main = sys.modules["__main__"]
-    kept = {name: getattr(main, name, None) for name in ("__spec__", "__file__")}
-    for name in kept:
-        vars(main)[name] = None
+def _first_line(process: subprocess.Popen[str]) -> str:
+    line = process.stdout.readline().strip() if process.stdout else ""
+    if not line:
+        raise ClusterError(
+            "no dask cluster starts on this machine: python -c 'import distributed as d; "
+            "d.LocalCluster()' says why"
+        )
+    return line
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.stdin:
+        process.stdin.close()
     try:
-        yield
-    finally:
-        vars(main).update(kept)
+        process.wait(_ANSWER_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 @contextmanager
@@ -248,22 +340,28 @@ def _address(client: Client) -> str:
 
 def _check_workers(client: Client) -> None:
     """Refuse a cluster without workers, or with some whose results could differ from ours."""
+    with suppress(TimeoutError):  # some that were lost may be about to be back
+        client.wait_for_workers(1, timeout=_ANSWER_SECONDS)
     there = client.run(_AsIs(_versions), list(_LIBRARIES), on_error="return")
     if not there:
         raise ClusterError(
             f"the scheduler at {_address(client)} has no worker: start some (dask worker ADDRESS "
             "--nthreads 1), then try again"
         )
-    here = _versions(list(_LIBRARIES))
     for worker, versions in there.items():
         if isinstance(versions, BaseException):
             raise ClusterError(f"worker {worker} does not answer: {versions}")
-        odd = [f"{k} {versions[k]} (here {here[k]})" for k in here if versions[k] != here[k]]
+        odd = _differences(versions, list(_LIBRARIES))
         if odd:
             raise ClusterError(
-                f"worker {worker} has {', '.join(odd)}, with which results could differ: install "
+                f"worker {worker} has {odd}, with which results could differ: install "
                 "requirements.lock and steps/engines/requirements-dask.lock there"
             )
+
+
+def _differences(there: Mapping[str, str], libraries: list[str]) -> str:
+    here = _versions(libraries)
+    return ", ".join(f"{k} {there[k]} (here {here[k]})" for k in here if there[k] != here[k])
 
 
 def _versions(libraries: list[str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ return the model cut to its best round, that round (None without early stopping)
 log-loss and the AUC on both windows.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,8 +78,15 @@ def fit_xgboost(
         verbose_eval=False,
         callbacks=None if on_round is None else [_xgboost_callback(on_round)],
     )
-    history = {name: list(evals_log[window][metric]) for name, window, metric in XGBOOST_SCORES}
-    return *cut_to_best(booster, model.early_stopping_rounds), history
+    return *cut_to_best(booster, model.early_stopping_rounds), read_history(evals_log)
+
+
+def read_history(evals_log: Mapping[str, Mapping[str, Sequence[float]]]) -> History:
+    """Return the scores that XGBoost kept, by our names."""
+    return {
+        name: [float(score) for score in evals_log[window][metric]]
+        for name, window, metric in XGBOOST_SCORES
+    }
 
 
 def cut_to_best(booster: Any, early_stopping_rounds: int | None) -> tuple[Any, int | None]:

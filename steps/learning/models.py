@@ -186,8 +186,27 @@ def fit_booster(
     """
     model = build_classifier("xgboost", **hyperparameters)
     for window, name in ((train, "train"), (validation, "validation")):
-        _check_labels(window.y, name)
+        check_labels(window.y, name)
     return FittedModel("xgboost", *fit_xgboost(model, train, validation, on_round, cache=cache))
+
+
+def check_labels(labels: NDArray[Any], window: str) -> None:
+    """Make sure that a window can be learnt from.
+
+    Raises
+    ------
+    ValueError
+        If its labels are other than 0 and 1, missing, or all the same.
+    """
+    if not len(labels):
+        raise ValueError(f"The {window} window has no rows.")
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"The {window} labels must be 0 and 1; leave rows without a label out.")
+    if labels.min() == labels.max():
+        raise ValueError(
+            f"All {len(labels)} {window} labels are {labels[0]}: there is nothing to tell apart. "
+            "Bring a longer price history, or other sizes of the windows."
+        )
 
 
 def feature_importance(
@@ -330,7 +349,7 @@ def _checked_labels(X: pd.DataFrame, y: ArrayLike, window: str) -> NDArray[np.in
     labels = np.asarray(y)
     if not len(X) or len(X) != len(labels):
         raise ValueError(f"The {window} window has {len(X)} rows and {len(labels)} labels.")
-    _check_labels(labels, window)
+    check_labels(labels, window)
     finite = np.isfinite(X.to_numpy(dtype=np.float32))
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
@@ -340,15 +359,3 @@ def _checked_labels(X: pd.DataFrame, y: ArrayLike, window: str) -> NDArray[np.in
             "the warm-up rows are dropped: check the prices they were computed from."
         )
     return labels.astype(np.int8)
-
-
-def _check_labels(labels: NDArray[Any], window: str) -> None:
-    if not len(labels):
-        raise ValueError(f"The {window} window has no rows.")
-    if not np.isin(labels, (0, 1)).all():
-        raise ValueError(f"The {window} labels must be 0 and 1; leave rows without a label out.")
-    if labels.min() == labels.max():
-        raise ValueError(
-            f"All {len(labels)} {window} labels are {labels[0]}: there is nothing to tell apart. "
-            "Bring a longer price history, or other sizes of the windows."
-        )
