@@ -153,7 +153,9 @@ def kill_the_scheduler(cluster: Cluster) -> None:
 LONG = {"n_estimators": 2_000, "early_stopping_rounds": 0}  # many seconds
 
 
-@pytest.mark.parametrize("attack", [kill_a_worker, kill_the_scheduler])
+@pytest.mark.parametrize(
+    "attack", [kill_a_worker, pytest.param(kill_the_scheduler, marks=pytest.mark.thorough)]
+)
 def test_what_is_killed_does_not_lose_the_job(
     two_workers: OpenCluster, attack: Callable[[Cluster], None]
 ) -> None:
@@ -167,6 +169,7 @@ def test_what_is_killed_does_not_lose_the_job(
     assert found.model.save_raw() == undisturbed.model.save_raw()
 
 
+@pytest.mark.thorough
 def test_the_worker_that_is_left_trains_alone() -> None:
     windows = window(3_000), window(1_000, seed=1)
     told: list[str] = []
@@ -184,6 +187,7 @@ def test_the_worker_that_is_left_trains_alone() -> None:
     assert found.model.save_raw() == here.model.save_raw()
 
 
+@pytest.mark.thorough
 def test_workers_that_are_started_again_are_waited_for(two_workers: OpenCluster) -> None:
     windows = window(3_000), window(1_000, seed=1)
     told: list[str] = []
@@ -197,6 +201,7 @@ def test_workers_that_are_started_again_are_waited_for(two_workers: OpenCluster)
     assert len(found.history["train_log_loss"]) == len(undisturbed.history["train_log_loss"])
 
 
+@pytest.mark.thorough
 def test_training_gives_up_when_workers_are_lost_each_time() -> None:
     windows = window(3_000), window(1_000, seed=1)
     told: list[str] = []
@@ -207,6 +212,7 @@ def test_training_gives_up_when_workers_are_lost_each_time() -> None:
     assert len(told) == 2
 
 
+@pytest.mark.thorough
 def test_a_worker_that_hangs_is_not_waited_for_forever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_xgboost, "_SILENT_SECONDS", 3)
     windows = window(3_000), window(1_000, seed=1)
