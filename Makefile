@@ -105,7 +105,7 @@ notebooks: .venv/.dev  ## Execute the notebooks anew, in place
 	$(in_venv) python tests/execute_notebooks.py
 
 .PHONY: bench
-bench: .venv/.dev  ## Speed and memory beside what others take for the same: 25 minutes
+bench: .venv/.dev  ## Speed and memory beside what others take for the same
 	PYTHONPATH='$(CURDIR):$(CURDIR)/tests' $(in_venv) python -m bench \
 		$(if $(QUICK),--quick) $(if $(WRITE),--write) $(PARTS)
 

@@ -48,7 +48,7 @@ def at_most(what: str, against: str, ratio: float, limit: float, *, counts: bool
     counts : bool
         Whether enough was measured for the target to be met or missed.
     """
-    met = ratio <= limit if counts else None
+    met = round(ratio, 2) <= limit if counts else None
     return Row(what, against, f"{ratio:.2f}x", f"≤ {limit:g}x", met)
 
 

@@ -34,7 +34,7 @@ def measure(place: Workplace, *, quick: bool) -> Iterator[Row]:
         told["singly"] / told["together"],
         20,
     )
-    told = place.told("autologged.py", "300", str(repeats + 1))
+    told = place.told("autologged.py", "300", str(2 * repeats))
     yield at_most(
         "training 300 small rounds, each recorded",
         "`mlflow.xgboost.autolog`",
