@@ -9,7 +9,7 @@ from bench.prices import write_prices
 
 def measure(place: Workplace, *, quick: bool) -> Iterator[Row]:
     """Yield how long they take."""
-    symbols, rounds, repeats = (100, 50, 2) if quick else (500, 100, 5)
+    symbols, rounds, repeats = (100, 50, 2) if quick else (640, 100, 5)
     prices = write_prices(place.folder / "prices.parquet", symbols)
     place.python("-m", "steps.featurize", f"--prices={prices}")
     told = place.told("boosting.py", str(rounds), str(repeats))
