@@ -1,8 +1,8 @@
 """The 23 features as somebody writes them who has TA-Lib and no more: a loop over symbols.
 
-Each peer of the benchmarks that needs features takes them from here. They are those of the `core`
-set wherever prices move, which the benchmark verifies; what `core` makes of prices that stand
-still, and of running sums' rounding residues, is left out.
+The bare script, the chain of projects and the TA-Lib loop take them from here. They are those of
+the `core` set wherever prices move (a test compares); what `core` makes of prices that stand still,
+and of running sums' rounding residues, is left out.
 """
 
 import numpy as np
