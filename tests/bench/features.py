@@ -31,7 +31,7 @@ def measure(place: Workplace, *, quick: bool) -> Iterator[Row]:
             for name in ("pandas-ta-classic", "ta")
         },
     }
-    took = alternate(tasks, 2 if quick else 5)
+    took = alternate(tasks, 2 if quick else 5, warm_up=not quick)
     what = f"featurize, {SYMBOLS} symbols x 2,500 days, CPU"
     yield at_most(what, "TA-Lib in a bare loop, then Parquet", took["ours"] / took["talib"], 1.3)
     for name, title, limit in (

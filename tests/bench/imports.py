@@ -19,7 +19,7 @@ def measure(place: Workplace, *, quick: bool) -> Iterator[Row]:
         name: lambda module=module: place.python("-c", f"import {module}").cpu
         for name, module in {"together": "mlflow, xgboost, pandas", **modules}.items()
     }
-    took = alternate(tasks, 3 if quick else 7)
+    took = alternate(tasks, 2 if quick else 7)
     ratios = {step: took[step] / took["together"] for step in steps}
     least, most = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
     row = at_most(

@@ -24,7 +24,11 @@ def measure(place: Workplace, *, quick: bool) -> Iterator[Row]:
         name: lambda command=command: place.python(*command).wall
         for name, command in commands.items()
     }
-    took = alternate(tasks, 2 if quick else 7)
+    if quick:
+        chain = tasks.pop("chain")  # takes as long as all the others
+        took = alternate(tasks, 2) | {"chain": chain()}
+    else:
+        took = alternate(tasks, 7)
     yield at_most(
         "`python -m steps.pipeline`",
         "the same job as one bare script, no MLflow",
