@@ -12,8 +12,10 @@ import mlflow
 from mlflow.entities import Metric
 
 from steps.tracking.contact import Contact, is_refusal
+from steps.tracking.full_disk import is_full
 from steps.tracking.journal import Journal
 from steps.tracking.messages import Message, deliver, merge, of_metrics, promise
+from steps.tracking.stores import TrackingError, describe_store, first_line
 
 METRICS_PER_REQUEST: Final = 1000  # MLflow's own limit
 STALE_AFTER: Final = 5.0  # seconds a training curve may lag behind while a run is going on
@@ -128,12 +130,20 @@ class Outbox:
                 return instead(True)
             if is_refusal(error):
                 raise  # whereas anything else may have been the matter of a moment
+            first = error
         try:
             return call(True)
         except Exception as error:
             if self._contact.lost(error, self._artifact_uri):
                 return instead(True)
-            raise
+            if is_refusal(error):
+                raise
+            if is_full(first):
+                raise TrackingError(
+                    f"{describe_store(self._store)} takes no more: {first_line(first)}; make room "
+                    "there, then try again"
+                ) from first
+            raise first from error  # what the second try met may be what the first has left
 
     def keep(self, message: Message, *, tried: bool = False) -> None:
         """Keep a message until the store is back."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -29,6 +27,7 @@ from steps.market.snapshot import (
 )
 from steps.tracking.checksums import SUMS, DamagedError, check, seal
 from steps.tracking.downloads import check_sizes, download, local_place
+from steps.tracking.full_disk import is_full
 from steps.tracking.mlflow_logger import SNAPSHOT_TAG, MLflowLogger
 from steps.tracking.snapshot_cache import cached, kept
 from steps.tracking.snapshot_file import SnapshotFile
@@ -345,7 +344,7 @@ def _told_if_damaged(stored: StoredSnapshot) -> Iterator[None]:
 
 
 def _unreadable(stored: StoredSnapshot, error: Exception) -> TrackingError:
-    if _is_full(error):
+    if is_full(error):
         return TrackingError(
             f"there is no room for snapshot {stored.snapshot_id} in {tempfile.gettempdir()}, where "
             "files are worked on: make some, or set TMPDIR to a folder on another disk"
@@ -355,16 +354,6 @@ def _unreadable(stored: StoredSnapshot, error: Exception) -> TrackingError:
         f"{stored.artifact_uri} ({type(error).__name__}: {first_line(error)}): its files are gone "
         "or damaged; run featurize again"
     )
-
-
-def _is_full(error: BaseException | None) -> bool:
-    """Whether it began with a disk that is full, or a user's share of it."""
-    while error is not None:
-        # MLflow keeps the words alone of what went wrong with a file.
-        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _read_json(file: Path) -> Any:
