@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pandas_groupby import WARM_UP
+from pandas_groupby import with_plain_ones
 
 warnings.simplefilter("ignore")
 
@@ -80,22 +80,7 @@ BY_PACKAGE = {"pandas-ta-classic": by_pandas_ta, "ta": by_ta}
 
 def features_of(bars: pd.DataFrame, package: str) -> pd.DataFrame:
     """Return the features of one symbol's days."""
-    high, low, close = bars["high"], bars["low"], bars["close"]
-    date = pd.DatetimeIndex(bars["date"])
-    features = {
-        **BY_PACKAGE[package](bars),
-        "overnight_return": bars["open"] / close.shift() - 1,
-        "intraday_return": close / bars["open"] - 1,
-        "high_low_range": (high - low) / close,
-        "close_location": ((close - low) - (high - close)) / (high - low),
-        "day_of_week": pd.Series(date.day_of_week, index=bars.index),
-        "month": pd.Series(date.month, index=bars.index),
-    }
-    table = pd.DataFrame(features).astype(np.float32)
-    table.insert(0, "date", bars["date"])
-    table.insert(1, "symbol", bars["symbol"])
-    table["direction"] = (close.shift(-1) > close).astype(np.int8)
-    return table.iloc[WARM_UP:-1]
+    return with_plain_ones(bars, BY_PACKAGE[package](bars))
 
 
 if __name__ == "__main__":

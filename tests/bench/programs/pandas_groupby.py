@@ -7,6 +7,7 @@ what that leaves is gone after some hundred rows.
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,29 @@ import pandas as pd
 WARM_UP = 33
 
 
+def with_plain_ones(bars: pd.DataFrame, indicators: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """Return one symbol's table: its indicators, and the features that are plain arithmetic."""
+    open_, high, low, close = bars["open"], bars["high"], bars["low"], bars["close"]
+    date = pd.DatetimeIndex(bars["date"])
+    features = {
+        **indicators,
+        "overnight_return": open_ / close.shift() - 1,
+        "intraday_return": close / open_ - 1,
+        "high_low_range": (high - low) / close,
+        "close_location": ((close - low) - (high - close)) / (high - low),
+        "day_of_week": pd.Series(date.day_of_week, index=bars.index),
+        "month": pd.Series(date.month, index=bars.index),
+    }
+    table = pd.DataFrame(features).astype(np.float32)
+    table.insert(0, "date", bars["date"])
+    table.insert(1, "symbol", bars["symbol"])
+    table["direction"] = (close.shift(-1) > close).astype(np.int8)
+    return table.iloc[WARM_UP:-1]
+
+
 def features_of(bars: pd.DataFrame) -> pd.DataFrame:
     """Return the features of one symbol's days."""
-    open_, high, low, close = bars["open"], bars["high"], bars["low"], bars["close"]
+    high, low, close = bars["high"], bars["low"], bars["close"]
     volume = bars["volume"].astype(float)
     before = close.shift()
     returns = close.pct_change()
@@ -42,11 +63,8 @@ def features_of(bars: pd.DataFrame) -> pd.DataFrame:
     flow, moved = typical * volume, typical.diff()
     rising = flow.where(moved > 0, 0.0).rolling(14).sum()
     falling = flow.where(moved < 0, 0.0).rolling(14).sum()
-    date = pd.DatetimeIndex(bars["date"])
-    features = {
+    indicators = {
         **{f"return_{days}d": close.pct_change(days) for days in (1, 2, 5, 10, 20)},
-        "overnight_return": open_ / before - 1,
-        "intraday_return": close / open_ - 1,
         "rsi_14": 100 * gains / (gains + losses),
         "macd_histogram": (macd - macd.ewm(span=9, adjust=False).mean()) / close,
         "bollinger_position": 0.5 + (close - mean) / (4 * std),
@@ -54,21 +72,13 @@ def features_of(bars: pd.DataFrame) -> pd.DataFrame:
         "adx_14": wilder(100 * (plus - minus).abs() / (plus + minus)),
         "di_spread_14": 100 * (plus - minus) / range_,
         "atr_14_ratio": range_ / close,
-        "high_low_range": (high - low) / close,
-        "close_location": ((close - low) - (high - close)) / (high - low),
         "volatility_20": returns.rolling(20).std(ddof=0),
         "volatility_ratio_5_20": returns.rolling(5).std(ddof=0) / returns.rolling(20).std(ddof=0),
         "volume_ratio_20": volume / volume.rolling(20).mean(),
         "obv_slope_20": slope / volume.rolling(20).mean(),
         "money_flow_14": 100 * rising / (rising + falling),
-        "day_of_week": pd.Series(date.day_of_week, index=bars.index),
-        "month": pd.Series(date.month, index=bars.index),
     }
-    table = pd.DataFrame(features).astype(np.float32)
-    table.insert(0, "date", bars["date"])
-    table.insert(1, "symbol", bars["symbol"])
-    table["direction"] = (close.shift(-1) > close).astype(np.int8)
-    return table.iloc[WARM_UP:-1]
+    return with_plain_ones(bars, indicators)
 
 
 if __name__ == "__main__":
