@@ -12,7 +12,8 @@ from typing import Final
 
 from pydantic import Field
 
-from steps.entry_point import ParameterError, StepParams, leave_with, parse_params, say
+from steps.command import command, leave_with, say
+from steps.entry_point import ParameterError, StepParams, parse_params
 from steps.machine import look_at_disk, look_at_environment, look_at_packages, look_at_python
 from steps.tracking.diagnosis import (
     NOT_LOOKED_AT,
@@ -122,20 +123,18 @@ def record(findings: Sequence[Finding], params: DoctorParams) -> None:
 
 def main() -> None:
     """Be the command: a table, and 1 where something is bad."""
-    try:
-        params = parse_params(DoctorParams, sys.argv[1:])
-    except ParameterError as error:
-        leave_with(f"candlewick doctor failed: {error}", status=1)
     findings = []
-    for finding in examine(params):
-        say(in_lines(finding))
-        findings.append(finding)
-    say(textwrap.fill(summary(findings), _WIDTH))
-    if "MLFLOW_RUN_ID" in os.environ:
-        try:
-            record(findings, params)
-        except Exception as error:  # the table is told already
-            leave_with(f"candlewick doctor could not leave this: {first_line(error)}", status=1)
+    with command("doctor", ParameterError):
+        params = parse_params(DoctorParams, sys.argv[1:])
+        for finding in examine(params):
+            say(in_lines(finding))
+            findings.append(finding)
+        say(textwrap.fill(summary(findings), _WIDTH))
+        if "MLFLOW_RUN_ID" in os.environ:
+            try:
+                record(findings, params)
+            except Exception as error:  # the table is told already
+                leave_with(f"candlewick doctor could not leave this: {first_line(error)}", status=1)
     sys.exit(any(finding.status == "bad" for finding in findings))
 
 

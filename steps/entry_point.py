@@ -6,25 +6,21 @@ import argparse
 import difflib
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from steps.market.plain_text import show_unseen
+from steps.command import command, say
 from steps.market.price_files import without_secrets
-from steps.market.price_report import PriceError
 from steps.tracking.left_behind import tidy
 from steps.tracking.mlflow_logger import FAILURE_TAG, MLflowLogger
 from steps.tracking.processes import stop_with_launcher
 from steps.tracking.project import read_run, step_tags
-from steps.tracking.settings import redact
-from steps.tracking.stores import TrackingError, check_artifacts, first_line
+from steps.tracking.stores import TrackingError, check_artifacts
 from steps.tracking.values import same_param
 
 PLACEHOLDERS = ("latest", "auto")
@@ -44,36 +40,6 @@ Params = TypeVar("Params", bound=StepParams)
 
 class ParameterError(ValueError):
     """A parameter is unknown, or its value is not allowed."""
-
-
-class Stopped(KeyboardInterrupt):
-    """The process was asked to stop, by Ctrl-C or by whoever started it.
-
-    Being a KeyboardInterrupt, it makes MLflow stop the project run it is waiting for.
-    """
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}")
-        self.status = 128 + signum
-
-
-def say(message: str) -> None:
-    """Tell the person at the terminal, whatever the names in it may hold."""
-    print(show_unseen(message), flush=True)  # noqa: T201
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar where somebody watches; yield what moves it on by a number."""
-    if not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.advance(task, done)
 
 
 def parse_params(params_type: type[Params], arguments: Sequence[str]) -> Params:
@@ -224,12 +190,9 @@ def run_step(
     error_status : int, optional
         What to leave with when the step fails.
     """
-    signal.signal(signal.SIGTERM, _stop)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell sets it in background
-        signal.signal(signal.SIGINT, _stop)
-    if "MLFLOW_RUN_ID" in os.environ:  # of `mlflow run`, which should not leave this one behind
-        stop_with_launcher()
-    try:
+    with command(step, Exception, status=error_status):
+        if "MLFLOW_RUN_ID" in os.environ:  # of `mlflow run`, which should not leave this one behind
+            stop_with_launcher()
         try:
             params = parse_params(params_type, sys.argv[1:])
         except ParameterError as error:
@@ -237,37 +200,7 @@ def run_step(
             raise
         with open_step(step, params) as logger:
             found = function(params, logger)
-    except Stopped as stop:
-        leave_with(f"candlewick {step} failed: {stop}", status=stop.status)
-    except Exception as error:
-        leave_with(f"candlewick {step} failed: {_reason(error)}", status=error_status)
     sys.exit(exit_status(found))
-
-
-def _reason(error: Exception) -> str:
-    """Return an error's first line; all of them where it began with a report on prices.
-
-    What a step that ran by itself began with is known by name, from what its run recorded.
-    """
-    began: BaseException | None = error
-    while began is not None:
-        if isinstance(began, PriceError) or str(began).startswith(f"{PriceError.__name__}: "):
-            return str(error)
-        began = began.__cause__
-    return first_line(error)
-
-
-def _stop(signum: int, frame: FrameType | None) -> NoReturn:
-    # `mlflow run` answers Ctrl-C, which has reached this process already, with a SIGTERM on top:
-    # that must not cut short the closing of the run.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Stopped(signum)
-
-
-def leave_with(message: str, *, status: int) -> NoReturn:
-    """End the process with one line on standard error."""
-    print(show_unseen(redact(message)), file=sys.stderr, flush=True)  # noqa: T201
-    sys.exit(status)
 
 
 def _fail_prepared_run(error: Exception) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from steps.entry_point import log_resolved, run_step, say
+from steps.command import say
+from steps.entry_point import log_resolved, run_step
 from steps.judge import Case, JudgeParams, judge
 from steps.learning.models import shap_values
 from steps.learning.predictions import make_predictions

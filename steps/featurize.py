@@ -11,9 +11,10 @@ from typing import Any, Final, Literal
 import pandas as pd
 from pydantic import Field
 
+from steps.command import say
 from steps.engines.dask import open_cluster
 from steps.engines.local import map_in_order
-from steps.entry_point import StepParams, run_step, say
+from steps.entry_point import StepParams, run_step
 from steps.learning.leaks import alarm, features_look_ahead
 from steps.market.build import build_part, feature_key, ingredients, own_code
 from steps.market.features import get_feature_set

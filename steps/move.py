@@ -12,14 +12,8 @@ from typing import Final
 
 from pydantic import Field
 
-from steps.entry_point import (
-    ParameterError,
-    StepParams,
-    leave_with,
-    parse_params,
-    progress,
-    say,
-)
+from steps.command import command, progress, say
+from steps.entry_point import ParameterError, StepParams, parse_params
 from steps.tracking.moving import Move, check_is_database, move_store
 from steps.tracking.moving_plan import Destination
 from steps.tracking.reachable import local_folder
@@ -93,12 +87,9 @@ def _files(artifacts: str, target: str, settings: Settings) -> str:
 
 def main() -> None:
     """Be the command."""
-    try:
+    known = (ParameterError, SettingsError, TrackingError, OSError)
+    with command("move", *known, when_stopped="; repeat it to go on"):
         move(parse_params(MoveParams, sys.argv[1:]))
-    except KeyboardInterrupt:
-        leave_with("candlewick move stopped: repeat it to go on", status=130)
-    except (ParameterError, SettingsError, TrackingError, OSError) as error:
-        leave_with(f"candlewick move failed: {error}", status=1)
 
 
 if __name__ == "__main__":

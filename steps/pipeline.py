@@ -7,15 +7,8 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
-from steps.entry_point import (
-    ParameterError,
-    StepParams,
-    log_resolved,
-    open_step,
-    public,
-    run_step,
-    say,
-)
+from steps.command import say
+from steps.entry_point import ParameterError, StepParams, log_resolved, open_step, public, run_step
 from steps.evaluate import EvaluateParams, evaluate
 from steps.featurize import FeaturizeParams, featurize, find_reusable
 from steps.judge import JudgeParams

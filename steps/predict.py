@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 import pandas as pd
 from pydantic import Field, field_validator
 
-from steps.entry_point import ParameterError, StepParams, progress, run_step, say
+from steps.command import progress, say
+from steps.entry_point import ParameterError, StepParams, run_step
 from steps.market.age import weekdays_old
 from steps.market.price_files import could_be_read, without_secrets
 from steps.market.price_report import PriceError, counted, first_of

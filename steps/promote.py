@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import Field
 
-from steps.entry_point import StepParams, log_resolved, run_step, say
+from steps.command import say
+from steps.entry_point import StepParams, log_resolved, run_step
 from steps.model_comparison import ModelComparison, compare_models, score_again
 from steps.tracking.mlflow_logger import SNAPSHOT_TAG, MLflowLogger
 from steps.tracking.project import NotRecordedError, StepRun, find_judged_run, read_run

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from steps.entry_point import say
+from steps.command import say
 from steps.judge import Case, Judgement, JudgeParams, in_lines
 from steps.learning.leaks import alarm
 from steps.learning.scores import score_classifier

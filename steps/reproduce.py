@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 from pydantic import Field, ValidationError
 
 from steps.bit_comparison import Comparison, Results, compare
-from steps.entry_point import ParameterError, StepParams, describe, open_step, run_step, say
+from steps.command import say
+from steps.entry_point import ParameterError, StepParams, describe, open_step, run_step
 from steps.learning.proba import predict_proba_up
 from steps.market.snapshot import FeatureSnapshot, SnapshotError
 from steps.provenance import (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from steps.entry_point import StepParams, run_step, say
+from steps.command import say
+from steps.entry_point import StepParams, run_step
 from steps.tracking.mlflow_logger import MLflowLogger
 from steps.tracking.model_store import load_model
 from steps.tracking.registry import CROWNED, ModelName, ModelVersion, RegisteredModel, now

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from steps.entry_point import leave_with, say
+from steps.command import command, say
 from steps.learning.drift import population_stability_index
 from steps.market.comparison import SnapshotComparison, compare_snapshots
 from steps.market.snapshot import FeatureSnapshot
@@ -113,13 +113,11 @@ def main(arguments: Sequence[str]) -> None:
     given = parser.parse_args(arguments)
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... | head` ends it without a word
-    try:
+    with command("snapshot", Exception):
         if given.command == "show":
             show(given.experiment_name, given.snapshot_id)
         else:
             compare(given.experiment_name, given.first, given.second)
-    except Exception as error:
-        leave_with(f"candlewick snapshot failed: {error}", status=1)
 
 
 if __name__ == "__main__":

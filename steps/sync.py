@@ -7,7 +7,8 @@ import sys
 
 from pydantic import Field
 
-from steps.entry_point import ParameterError, StepParams, leave_with, parse_params, say
+from steps.command import command, leave_with, say
+from steps.entry_point import ParameterError, StepParams, parse_params
 from steps.tracking.dead_runs import end_dead_runs
 from steps.tracking.journal import pending, remove
 from steps.tracking.left_behind import Delivered, deliver_left_behind
@@ -60,14 +61,12 @@ def discard(run_id: str) -> None:
 
 def main() -> None:
     """Be the command."""
-    try:
+    with command("sync", ParameterError, SettingsError, TrackingError):
         params = parse_params(SyncParams, sys.argv[1:])
         if params.discard != NONE:
             discard(params.discard)
             return
         found = sync()
-    except (ParameterError, SettingsError, TrackingError) as error:
-        leave_with(f"candlewick sync failed: {error}", status=1)
     if found.refused:
         leave_with(
             f"candlewick sync failed: what {found.refused} runs have logged waits still, for the "

@@ -14,9 +14,10 @@ import psutil
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from steps.command import progress, say
 from steps.engines.dask import open_cluster
 from steps.engines.dask_xgboost import OpenCluster, fit_on_cluster
-from steps.entry_point import StepParams, log_resolved, open_step, progress, run_step, say
+from steps.entry_point import StepParams, log_resolved, open_step, run_step
 from steps.featurize import EngineParams, FeaturizeParams, featurize
 from steps.learning.boosting import Batched
 from steps.learning.models import (

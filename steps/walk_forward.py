@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from steps.entry_point import StepParams, as_typed, log_resolved, run_step, say
+from steps.command import say
+from steps.entry_point import StepParams, as_typed, log_resolved, run_step
 from steps.judge import Case, JudgeParams, judge
 from steps.learning.bootstrap import block_length
 from steps.learning.intervals import auc_interval

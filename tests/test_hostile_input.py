@@ -32,7 +32,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from steps.entry_point import leave_with, open_step, say
+from steps.command import leave_with, say
+from steps.entry_point import open_step
 from steps.market.prices import PriceError, load_prices
 from steps.market.snapshot import SnapshotError, make_snapshot, manifest_id
 from steps.pipeline import MainParams, main

@@ -179,20 +179,23 @@ class MLflowLogger:
                         else self._start(experiment_name, run_name, parent, settings)
                     )
                 )
-            except MlflowException as error:
+                self.run_id: str = run.info.run_id
+                self.experiment_id: str = run.info.experiment_id
+                self.git_commit: str | None = run.data.tags.get("mlflow.source.git.commit")
+                self._params: dict[str, str] = dict(run.data.params)
+                self._outbox = Outbox(
+                    client, self.run_id, run.info.artifact_uri, self._contact, redact(self._store)
+                )
+                start_beating(client, self.run_id)
+                _open_loggers.append(self)
+            except BaseException as error:
+                self._give_up(parent, error)
+                if not isinstance(error, MlflowException):
+                    raise
                 raise TrackingError(
                     f"the run cannot be opened in {redact(self._store)}: {redact(str(error))}"
                 ) from error
             self._when_closed = opening.pop_all()
-        self.run_id: str = run.info.run_id
-        self.experiment_id: str = run.info.experiment_id
-        self.git_commit: str | None = run.data.tags.get("mlflow.source.git.commit")
-        self._params: dict[str, str] = dict(run.data.params)
-        self._outbox = Outbox(
-            client, self.run_id, run.info.artifact_uri, self._contact, redact(self._store)
-        )
-        start_beating(client, self.run_id)
-        _open_loggers.append(self)
         if feature_snapshot_id is not None:
             try:
                 self.log_params(**{SNAPSHOT_TAG: feature_snapshot_id})
@@ -241,6 +244,24 @@ class MLflowLogger:
             [experiment_id], f"tags.`{OPENED_TAG}` = '{self._opening}'", max_results=1
         )
         return str(found[0].info.run_id) if found else None
+
+    def _give_up(self, parent: Any, error: BaseException) -> None:
+        """End a run that is open, but not for anybody: MLflow would call it FINISHED at the end."""
+        run = mlflow.active_run()
+        if run is None or (parent is not None and run.info.run_id == parent.info.run_id):
+            return
+        if self in _open_loggers:
+            _open_loggers.remove(self)
+        stop_beating(run.info.run_id)
+        is_stopped = isinstance(error, KeyboardInterrupt)
+        if is_stopped:
+            _let_go(error)
+        try:
+            self.client.set_terminated(run.info.run_id, "KILLED" if is_stopped else "FAILED")
+        except Exception as second:
+            _log.warning("run %s could not be closed: %s", run.info.run_id, first_line(second))
+        finally:
+            _active_run_stack.get().pop()
 
     # -- filling ---------------------------------------------------------------------------------
 
@@ -540,8 +561,9 @@ class MLflowLogger:
             except Exception as error:
                 _log.warning("run %s has ended, but %s", self.run_id, first_line(error))
                 keep(True)
-        if self._is_active:  # `mlflow.end_run` would ask the store
-            _active_run_stack.get().pop()
+        finally:
+            if self._is_active:  # `mlflow.end_run` would ask the store
+                _active_run_stack.get().pop()
 
     @property
     def _is_active(self) -> bool:
@@ -554,6 +576,8 @@ class MLflowLogger:
             return
         reason = redact(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
         text = "".join(traceback.format_exception(error))
+        if isinstance(error, KeyboardInterrupt):
+            _let_go(error)
         try:
             self.set_tags(**{FAILURE_TAG: reason[:_FAILURE_LENGTH]})
             self._log_text(redact(text), "failure.txt")
@@ -598,6 +622,16 @@ def get_mlflow_logger(
         model_type=model_type,
         feature_snapshot_id=feature_snapshot_id,
     )
+
+
+def _let_go(stop: BaseException | None) -> None:
+    """Free what calls that were stopped half way hold as long as their traceback is there.
+
+    SQLite's cursor is among it, and with it a transaction that locks the run's own database.
+    """
+    while stop is not None:
+        traceback.clear_frames(stop.__traceback__)
+        stop = stop.__context__
 
 
 def _inside(artifact_path: str | None) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steps.entry_point import say
+from steps.command import say
 from steps.learning.bootstrap import Interval
 from steps.reporting.monitoring_findings import MonitoringFindings
 from steps.reporting.monitoring_report import build_monitoring_report

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -102,9 +103,8 @@ def assert_stopped(run: Run, by: str, status: str = "KILLED") -> None:
     assert run.data.tags["failure"] == f"Stopped: stopped by {by}"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def folder(new_folder: Callable[[], Path]) -> Path:
-    """A folder in which the first test leaves features for the others."""
     return new_folder()
 
 
@@ -125,6 +125,50 @@ def test_sigterm_during_training(
     assert children["featurize"].info.status == "FINISHED"
 
 
+DROPS_EXCEPTIONS = {
+    "the callback of a weak reference": """
+class Gone: pass
+gone = Gone()
+watched = weakref.ref(gone, stop)
+def work(*_):
+    global gone
+    gone = None
+    time.sleep(60)
+""",
+    "__del__": """
+class Gone:
+    __del__ = stop
+def work(*_):
+    Gone()
+    time.sleep(60)
+""",
+    "a function that C code calls": """
+called_by_c = ctypes.CFUNCTYPE(None)(stop)
+def work(*_):
+    called_by_c()
+    time.sleep(60)
+""",
+}
+
+
+@pytest.mark.parametrize("where", DROPS_EXCEPTIONS)
+def test_sigterm_where_python_drops_exceptions(
+    where: str, project: Path, folder: Path, start: Callable[..., Started]
+) -> None:
+    begin = """
+import ctypes, os, signal, time, weakref
+from steps.entry_point import StepParams, run_step
+def stop(*_): os.kill(os.getpid(), signal.SIGTERM)
+"""
+    code = f"{begin}{DROPS_EXCEPTIONS[where]}run_step('train', work, StepParams)"
+    step = start(sys.executable, "-c", code, folder=folder, PYTHONPATH=str(project))
+    _, error = step.process.communicate(timeout=50)  # less than the step's work lasts
+    assert told(error) == ["candlewick train failed: stopped by SIGTERM"]
+    assert step.process.returncode == 143
+    (run,) = Recorded(folder).steps("train")
+    assert_stopped(run, "SIGTERM")
+
+
 def test_sigterm_stops_a_step_in_a_process_of_its_own(
     project: Path, folder: Path, start: Callable[..., Started]
 ) -> None:
@@ -138,7 +182,7 @@ def test_sigterm_stops_a_step_in_a_process_of_its_own(
         "candlewick train failed: stopped by SIGTERM",
         "candlewick main failed: stopped by SIGTERM",
     ]
-    main = recorded.steps("main")[-1]
+    (main,) = recorded.steps("main")
     assert_stopped(main, "SIGTERM")
     # MLflow has the last word on a project run: one that ends with a status but 0 is FAILED.
     assert_stopped(recorded.children(main)["train"], "SIGTERM", "FAILED")
@@ -151,45 +195,82 @@ def test_ctrl_c_in_the_terminal_of_mlflow_run(
     # The terminal interrupts all its processes at once, and mlflow run then ends its child again.
     typed = [f"-P{name}={value}" for name, value in TRAINS_FOR_MINUTES.items()]
     command = [sys.executable, "-m", "mlflow", "run", str(project), "--env-manager", "local"]
-    train = start(*command, "-e", "train", *typed, folder=folder)
+    launched = start(*command, *typed, folder=folder)
     recorded = Recorded(folder)
-    wait_for(lambda: is_training(recorded), train)
-    said = train.stop(signal.SIGINT, everyone=True)
-    assert train.process.returncode != 0
-    assert "candlewick train failed: stopped by SIGINT" in said
-    assert_stopped(recorded.steps("train")[-1], "SIGINT", "FAILED")
-    assert not train.somebody_is_left()
+    wait_for(lambda: is_training(recorded), launched)
+    said = launched.stop(signal.SIGINT, everyone=True)
+    assert launched.process.returncode != 0
+    assert "candlewick main failed: stopped by SIGINT" in said
+    (main,) = recorded.steps("main")
+    assert_stopped(main, "SIGINT", "FAILED")
+    assert_stopped(recorded.children(main)["train"], "SIGINT")
+    assert not launched.somebody_is_left()
 
 
-class NeverAnswers(BaseHTTPRequestHandler):
+@dataclass
+class Silent:
     """A server that takes requests and then thinks about them."""
 
-    asked = threading.Event()
-    enough = threading.Event()
+    address: str
+    asked: threading.Event
 
-    def do_GET(self) -> None:
-        self.asked.set()
-        self.enough.wait(120)
 
-    do_HEAD = do_GET  # noqa: N815 (the name that http.server asks for)
+@pytest.fixture
+def silent() -> Iterator[Silent]:
+    asked, enough = threading.Event(), threading.Event()
 
-    def log_message(self, *_: object) -> None:
-        """Keep quiet."""
+    class NeverAnswers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.set()
+            enough.wait(120)
+
+        do_HEAD = do_POST = do_GET  # noqa: N815 (the names that http.server asks for)
+
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
+
+    with serve(NeverAnswers) as address:
+        yield Silent(address, asked)
+        enough.set()
+
+
+@pytest.mark.parametrize("name", ["sync", "doctor", "snapshot show"])
+def test_ctrl_c_is_one_line_in_commands_without_a_run(
+    name: str, project: Path, folder: Path, start: Callable[..., Started], silent: Silent
+) -> None:
+    command, *arguments = name.split()
+    changes = {"PYTHONPATH": str(project), "MLFLOW_TRACKING_URI": silent.address}
+    asking = start(*module(f"steps.{command}"), *arguments, folder=folder, **changes)
+    wait_for(silent.asked.is_set, asking)
+    assert asking.stop(signal.SIGINT) == [f"candlewick {command} failed: stopped by SIGINT"]
+    assert asking.process.returncode == 130
+
+
+def test_ctrl_c_while_a_step_is_imported_ends_it_without_a_word(
+    project: Path, folder: Path, start: Callable[..., Started]
+) -> None:
+    (folder / "sitecustomize.py").write_text("""
+import os, signal, sys
+class Finder:
+    def find_spec(name, *_):
+        if name == "mlflow":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+""")
+    path = os.pathsep.join([str(folder), str(project)])
+    step = start(*module("steps.pipeline"), folder=folder, PYTHONPATH=path)
+    _, error = step.process.communicate(timeout=60)
+    assert (step.process.returncode, error) == (-signal.SIGINT, "")
 
 
 def test_ctrl_c_during_featurize_leaves_no_snapshot(
-    project: Path, new_folder: Callable[[], Path], start: Callable[..., Started]
+    project: Path, folder: Path, start: Callable[..., Started], silent: Silent
 ) -> None:
-    folder = new_folder()
     recorded = Recorded(folder)
-    with serve(NeverAnswers) as address:
-        try:
-            command = module("steps.pipeline", prices=f"{address}/prices.csv", reuse="none")
-            pipeline = start(*command, folder=folder, PYTHONPATH=str(project))
-            wait_for(NeverAnswers.asked.is_set, pipeline)
-            said = pipeline.stop(signal.SIGINT)
-        finally:
-            NeverAnswers.enough.set()
+    command = module("steps.pipeline", prices=f"{silent.address}/prices.csv", reuse="none")
+    pipeline = start(*command, folder=folder, PYTHONPATH=str(project))
+    wait_for(silent.asked.is_set, pipeline)
+    said = pipeline.stop(signal.SIGINT)
     assert pipeline.process.returncode == 130
     assert said == ["candlewick main failed: stopped by SIGINT"]
     (main,) = recorded.steps("main")
@@ -200,9 +281,8 @@ def test_ctrl_c_during_featurize_leaves_no_snapshot(
 
 
 def test_sigkill_while_a_snapshot_is_stored_leaves_a_whole_one_or_none(
-    project: Path, new_folder: Callable[[], Path], start: Callable[..., Started]
+    project: Path, folder: Path, start: Callable[..., Started]
 ) -> None:
-    folder = new_folder()
     recorded = Recorded(folder)
     featurize = start(*module("steps.featurize"), folder=folder, PYTHONPATH=str(project))
     wait_for(lambda: any(folder.glob("mlruns/*/*/artifacts/snapshot/*")), featurize)

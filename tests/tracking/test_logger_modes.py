@@ -12,6 +12,7 @@ from typing import Any
 import mlflow
 import nbformat
 import pytest
+import sqlalchemy
 from mlflow.entities import Run
 
 from steps.tracking.mlflow_logger import MLflowLogger, get_mlflow_logger
@@ -490,6 +491,64 @@ def test_what_passes_through_decides_how_a_run_ends(
         assert "Traceback (most recent call last):" in text
         assert type(error).__name__ in text
         assert "s3cr3t" not in text
+
+
+def test_a_stop_in_the_middle_of_a_write_ends_the_run_all_the_same(
+    client: mlflow.MlflowClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SQLite's lock stays while the cursor is there, and the cursor is in the stop's traceback."""
+    stops = [KeyboardInterrupt()]
+
+    def stop(connection: object, cursor: object, statement: str, *_: object) -> None:
+        if stops and statement.startswith("INSERT INTO metrics"):
+            raise stops.pop()
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "after_cursor_execute", stop)
+    try:
+        with pytest.raises(KeyboardInterrupt), MLflowLogger("ends") as logger:
+            for step in range(1000):
+                logger.log_step_metrics(step=step, loss=0.5)
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "after_cursor_execute", stop)
+    run = client.get_run(logger.run_id)
+    assert (run.info.status, run.data.tags["failure"]) == ("KILLED", "KeyboardInterrupt")
+    assert run.data.metrics == {"loss": 0.5}
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("stopped_at", ["start_beating", "Outbox"])
+@pytest.mark.parametrize(
+    ("error", "status"), [(KeyboardInterrupt(), "KILLED"), (OSError("no more threads"), "FAILED")]
+)
+def test_a_run_that_was_stopped_while_it_opened_is_not_called_finished(
+    client: mlflow.MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
+    stopped_at: str,
+    error: BaseException,
+    status: str,
+) -> None:
+    def stop(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(f"steps.tracking.mlflow_logger.{stopped_at}", stop)
+    with pytest.raises(type(error)):
+        MLflowLogger("ends")
+    assert mlflow.active_run() is None
+    (run,) = client.search_runs([client.get_experiment_by_name("ends").experiment_id])
+    assert run.info.status == status
+
+
+def test_a_second_ctrl_c_while_a_run_ends_does_not_make_it_a_finished_one(
+    client: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def impatient(status: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), MLflowLogger("ends") as logger:
+        monkeypatch.setattr(mlflow, "end_run", impatient)
+        raise KeyboardInterrupt
+    assert mlflow.active_run() is None  # or MLflow would end it, as FINISHED, when Python ends
+    assert client.get_run(logger.run_id).info.status == "RUNNING"  # until the next step sees to it
 
 
 def test_the_first_error_is_the_one_to_be_seen(
