@@ -43,7 +43,7 @@ from steps.tracking.settings import redact
 from steps.tracking.snapshot_store import load_snapshot, resolve_snapshot, snapshot_dataset
 from steps.tracking.stores import TrackingError
 from steps.tracking.values import same_param
-from steps.train import TrainParams, train
+from steps.train import WORKERS_TAG, TrainParams, train
 
 CODE_TAG: Final = "code_sha256"
 _COMMIT_TAG: Final = "mlflow.source.git.commit"
@@ -92,6 +92,7 @@ def reproduce(params: ReproduceParams, logger: MLflowLogger) -> Comparison:
         *_changed_parameters(original, copy),
         *_changed_code(original, copy, trained.shortfall),
         *_changed_environment(original, copy),
+        *_changed_workers(original, copy),
     ]
     sentence = _sentence(comparison, results, differences)
     logger.log_dict_artifact(
@@ -302,6 +303,11 @@ def _changed_code(original: StepRun, copy: StepRun, shortfall: str) -> list[str]
 def _changed_environment(original: StepRun, copy: StepRun) -> list[str]:
     then, now = _environment(original), _environment(copy)
     return changes(then, now) if then and now else ["environment (it was not recorded)"]
+
+
+def _changed_workers(original: StepRun, copy: StepRun) -> list[str]:
+    then, now = ({WORKERS_TAG: run.tags.get(WORKERS_TAG)} for run in (original, copy))
+    return changes(then, now)
 
 
 def _environment(run: StepRun) -> dict[str, Any]:

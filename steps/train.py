@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 import psutil
@@ -44,6 +44,9 @@ from steps.tracking.snapshot_store import (
     resolve_snapshot,
     snapshot_dataset,
 )
+
+WORKERS_TAG: Final = "n_workers"
+"""How many workers of a cluster trained the model: with others it is another one."""
 
 
 class ModelParams(StepParams):
@@ -245,7 +248,7 @@ def fit_rows(
             advance(1)
 
         if open_cluster is not None:
-            fitted = fit_on_cluster(
+            fitted, n_workers = fit_on_cluster(
                 open_cluster,
                 params.hyperparameters,
                 _batched(snapshot, train, at_once=False),
@@ -253,6 +256,7 @@ def fit_rows(
                 on_round=on_round,
                 tell=say,
             )
+            logger.set_tags(**{WORKERS_TAG: n_workers})
         elif params.model_type == "xgboost":
             fitted = fit_booster(
                 params.hyperparameters,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import logging
 import pickle
 import subprocess
@@ -13,7 +12,6 @@ import tempfile
 import time
 import uuid
 import warnings
-import zipfile
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from steps.engines.local import usable_cores
+from steps.engines.worker_code import AsIs, call_there, packed_code, versions_here
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -51,7 +50,6 @@ with LocalCluster(
     sys.stdin.read()
 """
 """Not in this process: XGBoost's part on a scheduler can take the scheduler's process with it."""
-_STEPS: Final = Path(__file__).resolve().parents[1]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -146,7 +144,7 @@ class Cluster:
             If it lacks what that takes.
         """
         libraries = list(_TRACKER_LIBRARIES)
-        there = self.client.run_on_scheduler(_AsIs(_versions), libraries)
+        there = self.client.run_on_scheduler(AsIs(versions_here), libraries)
         odd = _differences(there, libraries)
         if odd:
             raise ClusterError(
@@ -174,7 +172,7 @@ class Cluster:
             If there are no workers any more, or one call has cost several of them.
         """
         self._send_code()
-        task = _AsIs(_call_there), self._archive, pickle.dumps(function)
+        task = AsIs(call_there), self._archive, pickle.dumps(function)
         waiting: deque[Future] = deque()
         try:
             for item in items:
@@ -212,7 +210,7 @@ class Cluster:
         """Give the workers, also those that come later, the code of this checkout."""
         if self._archive:
             return
-        packed = _packed_code()
+        packed = packed_code()
         name = f"candlewick-{hashlib.sha256(packed).hexdigest()[:16]}.zip"
         with tempfile.TemporaryDirectory(prefix="candlewick-") as folder:
             path = Path(folder, name)
@@ -342,7 +340,7 @@ def _check_workers(client: Client) -> None:
     """Refuse a cluster without workers, or with some whose results could differ from ours."""
     with suppress(TimeoutError):  # some that were lost may be about to be back
         client.wait_for_workers(1, timeout=_ANSWER_SECONDS)
-    there = client.run(_AsIs(_versions), list(_LIBRARIES), on_error="return")
+    there = client.run(AsIs(versions_here), list(_LIBRARIES), on_error="return")
     if not there:
         raise ClusterError(
             f"the scheduler at {_address(client)} has no worker: start some (dask worker ADDRESS "
@@ -360,70 +358,5 @@ def _check_workers(client: Client) -> None:
 
 
 def _differences(there: Mapping[str, str], libraries: list[str]) -> str:
-    here = _versions(libraries)
+    here = versions_here(libraries)
     return ", ".join(f"{k} {there[k]} (here {here[k]})" for k in here if there[k] != here[k])
-
-
-def _versions(libraries: list[str]) -> dict[str, str]:
-    # Works where this package is not: all it needs is imported in it.
-    import importlib.metadata
-    import platform
-
-    found = {"Python": ".".join(platform.python_version_tuple()[:2])}
-    for name in libraries:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def _packed_code() -> bytes:
-    """Return a zip of this package, equal for equal code."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(_STEPS.rglob("*.py")):
-            name = path.relative_to(_STEPS.parent).as_posix()
-            info = zipfile.ZipInfo(name)  # dated 1980
-            info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, path.read_bytes())
-    return packed.getvalue()
-
-
-class _AsIs:
-    """A function that workers receive whole, not by the name of a module they may not have."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        import cloudpickle
-
-        module = sys.modules[function.__module__]
-        cloudpickle.register_pickle_by_value(module)
-        try:
-            self._pickled = cloudpickle.dumps(function)
-        finally:
-            cloudpickle.unregister_pickle_by_value(module)
-
-    def __call__(self) -> None:
-        raise TypeError("is called on workers alone")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return pickle.loads, (self._pickled,)
-
-
-def _call_there(archive: str, function: bytes, item: Any) -> Any:
-    """Call a function of the package in an archive, on a worker that may know another one."""
-    import importlib
-    import pickle
-    import sys
-    from pathlib import Path
-
-    from distributed import get_worker
-
-    path = str(Path(get_worker().local_directory, archive))
-    known = sys.modules.get("steps")
-    if known is None or not str(known.__file__).startswith(path):
-        for name in [n for n in sys.modules if n.partition(".")[0] == "steps"]:
-            del sys.modules[name]
-        sys.path.insert(0, path)
-        importlib.invalidate_caches()
-    return pickle.loads(function)(item)  # noqa: S301 (from the client, as the code is)

@@ -31,7 +31,7 @@ def fit_on_cluster(
     *,
     on_round: OnRound | None = None,
     tell: Callable[[str], None],
-) -> FittedModel:
+) -> tuple[FittedModel, int]:
     """Fit XGBoost on rows that are dealt out to the workers, batch by batch.
 
     Parameters
@@ -50,10 +50,12 @@ def fit_on_cluster(
 
     Returns
     -------
-    FittedModel
+    model : FittedModel
         An ordinary booster. Of one worker it is the model of `fit_booster` to the bit; of several,
         always the same one, which differs as another `random_state` does: each samples among its
         own rows, and bins come of quantiles put together from the workers'.
+    n_workers : int
+        How many they were, which decides the model.
 
     Raises
     ------
@@ -66,18 +68,24 @@ def fit_on_cluster(
     model = build_classifier("xgboost", **{**hyperparameters, "n_jobs": 0})
     for window, name in ((train, "train"), (validation, "validation")):
         check_labels(window.y, name)
-    found = _learn_in_tries(open_cluster, model, train, validation, tell=tell)
+    found, n_workers = _learn_in_tries(open_cluster, model, train, validation, tell=tell)
     history = read_history(found["history"])
     if on_round is not None:
         for number, scores in enumerate(zip(*history.values(), strict=True)):
             on_round(number, dict(zip(history, scores, strict=True)))
     booster = found["booster"]
     booster.set_param({"nthread": 0})  # it asks for as many as its worker had
-    return FittedModel("xgboost", *cut_to_best(booster, model.early_stopping_rounds), history)
+    kept = cut_to_best(booster, model.early_stopping_rounds)
+    return FittedModel("xgboost", *kept, history), n_workers
 
 
-def _learn_in_tries(open_cluster: OpenCluster, *what: Any, tell: Callable[[str], None]) -> Any:
-    """Train; where a worker is lost, which ends it for all of them, again with those left."""
+def _learn_in_tries(
+    open_cluster: OpenCluster, *what: Any, tell: Callable[[str], None]
+) -> tuple[Any, int]:
+    """Train; where a worker is lost, which ends it for all of them, again with those left.
+
+    Return what was learned, and by how many.
+    """
     tries = 0
     while True:
         tries += 1
@@ -85,7 +93,7 @@ def _learn_in_tries(open_cluster: OpenCluster, *what: Any, tell: Callable[[str],
             workers = cluster.workers()
             cluster.check_scheduler()
             try:
-                return _learn(cluster, workers, *what)
+                return _learn(cluster, workers, *what), len(workers)
             except Exception as error:  # a lost worker has many faces
                 lost = cluster.lost(workers)
                 if not lost and "/collective/" in str(error):

@@ -57,6 +57,12 @@ def schema_state(uri: str) -> SchemaState:
 def schema_trouble(uri: str) -> Trouble | None:
     """Return what is wrong with a database's schema; None where it fits, or is not there yet."""
     state = schema_state(uri)
+    if state == "older" and not _was_used(uri):
+        return Trouble(
+            "a database schema that is not whole, for its making was interrupted",
+            f"delete {sqlite_file(uri)}: nothing was ever recorded in it",
+            away=False,
+        )
     if state == "older":
         password = ", with the password in it" if redact(uri) != uri else ""
         return Trouble(
@@ -72,6 +78,14 @@ def schema_trouble(uri: str) -> Trouble | None:
             away=False,
         )
     return None
+
+
+def _was_used(uri: str) -> bool:
+    """Whether MLflow has ever opened a database: then there is an experiment in it, the default."""
+    if not uri.startswith("sqlite:///"):
+        return True  # PostgreSQL makes a schema wholly or not at all
+    with closing(sqlite3.connect(sqlite_file(uri), timeout=60)) as database:
+        return bool(database.execute("SELECT 1 FROM experiments").fetchone())
 
 
 def _compare(row: tuple[str] | None) -> SchemaState:
@@ -93,6 +107,28 @@ def _versions() -> Any:
     from alembic.script import ScriptDirectory
 
     return ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
+
+
+def make_schema(uri: str) -> None:
+    """Make MLflow's tables in a SQLite file that has none, all at once.
+
+    MLflow makes them in many steps, for seconds: where it is stopped in between, it refuses what
+    is there from then on.
+    """
+    if schema_state(uri) != "none":
+        return
+    with closing(sqlite3.connect(sqlite_file(uri), timeout=60)) as database:
+        if database.execute("SELECT 1 FROM sqlite_master").fetchone():
+            return  # somebody else's tables, or some that MLflow can go on from
+        from mlflow.store.db import utils
+
+        engine = utils.create_sqlalchemy_engine("sqlite://")
+        try:
+            utils._initialize_tables(engine)
+            with closing(engine.raw_connection()) as made:
+                made.driver_connection.backup(database)
+        finally:
+            engine.dispose()
 
 
 @contextmanager

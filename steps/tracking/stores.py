@@ -21,7 +21,7 @@ from steps.tracking.reachable import (
     give_a_second_chance,
     is_local,
 )
-from steps.tracking.schema import schema_trouble, sqlite_file, turn_to_open
+from steps.tracking.schema import make_schema, schema_trouble, sqlite_file, turn_to_open
 from steps.tracking.settings import Settings, load_settings, redact
 
 _known: set[str] = set()
@@ -106,6 +106,8 @@ def open_store(uri: str) -> mlflow.MlflowClient:
         with turn_to_open(uri):
             if uri.startswith(("sqlite:///", "postgresql")):
                 _check_schema(uri)
+            if is_sqlite:
+                make_schema(uri)
             client = _first_contact(uri)
     except TrackingError:
         raise

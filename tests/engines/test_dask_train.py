@@ -28,6 +28,7 @@ from steps.featurize import FeaturizeParams, featurize
 from steps.learning.boosting import Batched
 from steps.learning.models import FittedModel, fit_booster
 from steps.pipeline import MainParams
+from steps.reproduce import NotReproducedError, ReproduceParams, reproduce
 from steps.train import TrainParams, train
 
 pytestmark = pytest.mark.slow
@@ -71,13 +72,14 @@ def test_one_worker_makes_the_model_of_one_process_to_the_bit(sampling: dict[str
     windows = window(3_000), window(1_000, seed=1)
     told: list[int] = []
     here = fit_booster(given, *windows)
-    there = fit_on_cluster(
+    there, n_workers = fit_on_cluster(
         partial(open_cluster, "none", 1),
         given,
         *windows,
         on_round=lambda number, scores: told.append(number),
         tell=silent,
     )
+    assert n_workers == 1
     assert there.model.save_raw() == here.model.save_raw()
     assert there.best_iteration == here.best_iteration
     assert there.history == here.history
@@ -88,7 +90,8 @@ def test_two_workers_differ_in_rounding_where_quantiles_are_exact(two_workers: O
     given = hyperparameters(subsample=1.0, colsample_bytree=1.0)
     windows = window(3_000, digits=1), window(1_000, seed=1, digits=1)
     here = fit_booster(given, *windows)
-    there = fit_on_cluster(two_workers, given, *windows, tell=silent)
+    there, n_workers = fit_on_cluster(two_workers, given, *windows, tell=silent)
+    assert n_workers == 2
     assert there.best_iteration == here.best_iteration
     assert np.abs(forecast(there, windows[1]) - forecast(here, windows[1])).max() < 1e-6
     np.testing.assert_allclose(
@@ -100,14 +103,14 @@ def test_two_workers_always_make_the_same_model(two_workers: OpenCluster) -> Non
     windows = window(3_000), window(1_000, seed=1)
     models = []
     for clusters in (two_workers, partial(open_cluster, "none", 2)):
-        found = fit_on_cluster(clusters, hyperparameters(), *windows, tell=silent)
+        found, _ = fit_on_cluster(clusters, hyperparameters(), *windows, tell=silent)
         models.append(found.model.save_raw())
     assert models[0] == models[1]
 
 
 def test_the_model_needs_no_dask(two_workers: OpenCluster, tmp_path: Path) -> None:
     windows = window(3_000), window(1_000, seed=1)
-    fitted = fit_on_cluster(two_workers, hyperparameters(), *windows, tell=silent)
+    fitted, _ = fit_on_cluster(two_workers, hyperparameters(), *windows, tell=silent)
     assert fitted.model.feature_names == list("abcdef")
     path = tmp_path / "model.pickle"
     path.write_bytes(pickle.dumps(fitted.model))
@@ -162,10 +165,10 @@ def test_what_is_killed_does_not_lose_the_job(
     windows = window(3_000), window(1_000, seed=1)
     told: list[str] = []
     clusters = Attacked(attack)
-    found = fit_on_cluster(clusters, hyperparameters(**LONG), *windows, tell=told.append)
-    assert clusters.opened == 2
+    found, n_workers = fit_on_cluster(clusters, hyperparameters(**LONG), *windows, tell=told.append)
+    assert clusters.opened == n_workers == 2
     assert ["of 2 workers lost while training" in line for line in told] == [True]
-    undisturbed = fit_on_cluster(two_workers, hyperparameters(**LONG), *windows, tell=silent)
+    undisturbed, _ = fit_on_cluster(two_workers, hyperparameters(**LONG), *windows, tell=silent)
     assert found.model.save_raw() == undisturbed.model.save_raw()
 
 
@@ -181,8 +184,10 @@ def test_the_worker_that_is_left_trains_alone() -> None:
             clusters = partial(open_cluster, address, 0)
             fit_on_cluster(clusters, hyperparameters(), *windows, tell=silent)  # all is imported
             threading.Timer(2, other.kill).start()  # they have met: until then, XGBoost may abort
-            found = fit_on_cluster(clusters, hyperparameters(**LONG), *windows, tell=told.append)
+            given = hyperparameters(**LONG)
+            found, n_workers = fit_on_cluster(clusters, given, *windows, tell=told.append)
     assert ["1 of 2 workers lost" in line for line in told] == [True]
+    assert n_workers == 1
     here = fit_booster(hyperparameters(**LONG), *windows)
     assert found.model.save_raw() == here.model.save_raw()
 
@@ -191,11 +196,11 @@ def test_the_worker_that_is_left_trains_alone() -> None:
 def test_workers_that_are_started_again_are_waited_for(two_workers: OpenCluster) -> None:
     windows = window(3_000), window(1_000, seed=1)
     told: list[str] = []
-    undisturbed = fit_on_cluster(two_workers, hyperparameters(**LONG), *windows, tell=silent)
+    undisturbed, _ = fit_on_cluster(two_workers, hyperparameters(**LONG), *windows, tell=silent)
     with two_workers() as cluster:
         for process in cluster.client.run(os.getpid).values():
             threading.Timer(2, os.kill, [process, signal.SIGKILL]).start()
-        found = fit_on_cluster(two_workers, hyperparameters(**LONG), *windows, tell=told.append)
+        found, _ = fit_on_cluster(two_workers, hyperparameters(**LONG), *windows, tell=told.append)
     assert ["2 of 2 workers lost" in line for line in told] == [True]
     # Both, or the one that was back first.
     assert len(found.history["train_log_loss"]) == len(undisturbed.history["train_log_loss"])
@@ -283,3 +288,21 @@ def test_train_on_the_sample_agrees_as_well_as_docs_say(
         curves.append([point.value for point in sorted(found, key=lambda point: point.step)])
     assert len(curves[1]) == 30
     assert np.abs(np.subtract(*curves)).max() < 0.005
+
+
+def test_reproduce_says_that_there_were_more_workers(database: Path) -> None:
+    with open_step("featurize", FeaturizeParams()) as logger:
+        featurize(FeaturizeParams(), logger)
+    with open_cluster("none", 2) as cluster:
+        address = cluster.client.scheduler.address
+        params = TrainParams(engine="dask", scheduler_address=address, n_estimators=30)
+        with open_step("train", params) as logger:
+            train(params, logger)
+        assert logger.client.get_run(logger.run_id).data.tags["n_workers"] == "2"
+        cluster.client.retire_workers(cluster.workers()[:1])
+        again = ReproduceParams(run_id=logger.run_id)
+        with (
+            pytest.raises(NotReproducedError, match=r"what differs: n_workers 2 -> 1$"),
+            open_step("reproduce", again) as reproducing,
+        ):
+            reproduce(again, reproducing)

@@ -1,5 +1,6 @@
 """Opening a store: whatever is wrong with it, one clear error, and soon."""
 
+import itertools
 import os
 import re
 import shlex
@@ -7,13 +8,14 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import mlflow
 import psycopg
 import pytest
+import sqlalchemy
 from answers import answering
 from services.gcs import Gcs
 from services.postgres import Postgres
@@ -135,6 +137,67 @@ def test_a_database_of_an_older_mlflow_is_left_as_it_is(database: Path) -> None:
     content = database.read_bytes()
     assert "`mlflow db upgrade" in error_of("sqlite:///mlflow.db")
     assert database.read_bytes() == content
+
+
+def contents_of(database: Path) -> list[list[str]]:
+    """Return the words of all statements, sorted: MLflow makes indexes in any order."""
+    with closing(sqlite3.connect(database)) as connection:
+        dumped = [re.sub(r"\b\d{13}\b", "NOW", line) for line in connection.iterdump()]
+    return sorted(sorted(re.split(r"[\s,();]+", line)) for line in dumped)
+
+
+def test_a_new_database_is_what_mlflow_makes(in_empty_folder: Path) -> None:
+    open_store(f"sqlite:///{in_empty_folder}/ours.db")
+    mlflow.MlflowClient(f"sqlite:///{in_empty_folder}/theirs.db").search_experiments()
+    ours, theirs = contents_of(Path("ours.db")), contents_of(Path("theirs.db"))
+    assert ours == theirs
+    assert len(ours) > 50
+
+
+@contextmanager
+def stopped_at_statement(number: int) -> Iterator[None]:
+    """Interrupt whoever executes this many statements, as Ctrl-C does."""
+    numbers = itertools.count(1)
+
+    def stop(*_: object) -> None:
+        if next(numbers) == number:
+            raise KeyboardInterrupt
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "after_cursor_execute", stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "after_cursor_execute", stop)
+
+
+@pytest.mark.parametrize("number", [50, 100, 200, 300])
+def test_a_stop_while_a_database_is_made_does_not_damage_it(
+    in_empty_folder: Path, number: int
+) -> None:
+    uri = absolute_uri("sqlite:///mlflow.db")
+    with stopped_at_statement(number):
+        open_store(uri)
+    assert open_store(uri).get_experiment("0").name == "Default"
+
+
+def test_a_database_whose_making_mlflow_was_stopped_in(in_empty_folder: Path) -> None:
+    uri = absolute_uri("sqlite:///mlflow.db")
+    with stopped_at_statement(300):
+        mlflow.MlflowClient(uri)
+    database = in_empty_folder / "mlflow.db"
+    message = error_of(uri)
+    assert "its making was interrupted" in message
+    assert message.endswith(f"delete {database}: nothing was ever recorded in it")
+
+
+def test_what_else_is_in_a_sqlite_file_stays_there(in_empty_folder: Path) -> None:
+    with closing(sqlite3.connect("mlflow.db")) as connection, connection:
+        connection.execute("CREATE TABLE mine AS SELECT 7 AS number")
+    open_store(absolute_uri("sqlite:///mlflow.db"))
+    with closing(sqlite3.connect("mlflow.db")) as connection:
+        assert connection.execute("SELECT number FROM mine").fetchall() == [(7,)]
+        assert connection.execute("SELECT name FROM experiments").fetchall() == [("Default",)]
 
 
 def test_places_where_nothing_can_be_made(in_empty_folder: Path) -> None:
