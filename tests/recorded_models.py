@@ -1,5 +1,6 @@
 """A store as the steps leave it, with models good and bad to promote."""
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any, ClassVar
@@ -65,7 +66,8 @@ class Recorded:
     def __init__(self, migrated_database: Path, home: Path) -> None:
         shutil.copy(migrated_database, home / "mlflow.db")
         self.uri = f"sqlite:///{home}/mlflow.db"
-        self.client = mlflow.MlflowClient(self.uri)
+        with contextlib.chdir(home):  # where MLflow keeps the artifacts of other experiments
+            self.client = mlflow.MlflowClient(self.uri)
         self.client.create_experiment("stock_prediction", str(home / "artifacts"))
         self.snapshot = make_snapshot(
             make_table(),
