@@ -1,6 +1,7 @@
 """`--env-manager uv` and `virtualenv`: MLflow installs the lock, the steps run on it."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def test_uv_with_steps_apart_from_a_git_server(
 
 
 @pytest.mark.skipif(
-    not (PYENV / "versions" / PYTHON).is_dir(),
+    shutil.which("pyenv") is None or not (PYENV / "versions" / PYTHON).is_dir(),
     reason=f"no pyenv with Python {PYTHON} on this machine, and compiling one takes minutes",
 )
 def test_virtualenv(project: Path, new_folder: Callable[[], Path]) -> None:
