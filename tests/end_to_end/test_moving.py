@@ -1,5 +1,6 @@
 """Moving house for good: to PostgreSQL and S3, where the steps go on as if nothing had happened."""
 
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -86,7 +87,11 @@ def test_the_recipe_goes_on_in_postgresql_and_s3(
     assert state_of(old) == files
     assert contents(new_house.client) == before
     told = capsys.readouterr().out
-    assert "2 of 4 snapshots and models with an alias loaded" in told
+    # Other tests may have left more that is good in the store that all share.
+    loaded = re.search(r"(\d+) of (\d+) snapshots and models with an alias loaded", told)
+    assert loaded, told
+    good, all_there = map(int, loaded.groups())
+    assert (good >= 2, all_there - good) == (True, 2)
     assert new_house.uri not in told
     assert not Path("mlflow.db").exists()
 
