@@ -306,7 +306,10 @@ def _changed_environment(original: StepRun, copy: StepRun) -> list[str]:
 
 
 def _changed_workers(original: StepRun, copy: StepRun) -> list[str]:
-    then, now = ({WORKERS_TAG: run.tags.get(WORKERS_TAG)} for run in (original, copy))
+    then, now = (
+        {name: value for name, value in run.tags.items() if name == WORKERS_TAG}
+        for run in (original, copy)
+    )
     return changes(then, now)
 
 

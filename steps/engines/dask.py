@@ -1,4 +1,4 @@
-"""Work on the workers of a dask cluster: one that is there, or one on this machine."""
+"""Work on the workers of a dask cluster."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import asyncio
 import hashlib
 import logging
 import pickle
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -18,7 +16,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from steps.engines import ClusterError
 from steps.engines.local import usable_cores
+from steps.engines.local_cluster import cluster_on_this_machine
 from steps.engines.worker_code import AsIs, call_there, packed_code, versions_here
 
 if TYPE_CHECKING:
@@ -33,30 +33,8 @@ _TRACKER_LIBRARIES: Final = ("xgboost", "pandas", "pyarrow")
 _ANSWER_SECONDS: Final = 5
 _WORKER_SECONDS: Final = 60
 _LOOK_SECONDS: Final = 0.5
-_LOCAL_CLUSTER: Final = """
-import os, sys
-answer = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # nobody reads what workers print
-from distributed import LocalCluster
-with LocalCluster(
-    n_workers=int(sys.argv[1]),
-    threads_per_worker=1,
-    host="127.0.0.1",
-    dashboard_address=None,
-    local_directory=sys.argv[2],
-    memory_limit=0,  # one process would have no limit either
-) as cluster:
-    print(cluster.scheduler_address, file=answer, flush=True)
-    sys.stdin.read()
-"""
-"""Not in this process: XGBoost's part on a scheduler can take the scheduler's process with it."""
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class ClusterError(RuntimeError):
-    """The cluster cannot do the work; the message says why, and what to do."""
 
 
 class Cluster:
@@ -257,7 +235,7 @@ def open_cluster(scheduler_address: str, n_jobs: int) -> Iterator[Cluster]:
         limit = {"distributed.admin.large-graph-warning-threshold": "1TB"}
         until_closed.enter_context(dask.config.set(limit))
         if scheduler_address == "none":
-            local = _on_this_machine(n_jobs or usable_cores())
+            local = cluster_on_this_machine(n_jobs or usable_cores())
             scheduler_address = until_closed.enter_context(local)
         try:
             with warnings.catch_warnings():
@@ -279,44 +257,6 @@ def open_cluster(scheduler_address: str, n_jobs: int) -> Iterator[Cluster]:
         until_closed.enter_context(client)
         _check_workers(client)
         yield Cluster(client)
-
-
-@contextmanager
-def _on_this_machine(workers: int) -> Iterator[str]:
-    """Start a cluster in processes of its own, which end with this one; yield its address."""
-    with (
-        tempfile.TemporaryDirectory(prefix="candlewick-", ignore_cleanup_errors=True) as folder,
-        subprocess.Popen(  # noqa: S603 (this very interpreter)
-            [sys.executable, "-P", "-c", _LOCAL_CLUSTER, str(workers), folder],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # what matters to us reaches us as an exception
-            text=True,
-        ) as process,
-    ):
-        try:
-            yield _first_line(process)
-        finally:
-            _end(process)
-
-
-def _first_line(process: subprocess.Popen[str]) -> str:
-    line = process.stdout.readline().strip() if process.stdout else ""
-    if not line:
-        raise ClusterError(
-            "no dask cluster starts on this machine: python -c 'import distributed as d; "
-            "d.LocalCluster()' says why"
-        )
-    return line
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    if process.stdin:
-        process.stdin.close()
-    try:
-        process.wait(_ANSWER_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
 
 
 @contextmanager

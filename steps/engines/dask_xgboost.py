@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from steps.engines.dask import Cluster, ClusterError
+from steps.engines import ClusterError
+from steps.engines.dask import Cluster
 from steps.learning.boosting import Batched, OnRound, cut_to_best, read_history
 from steps.learning.models import FittedModel, build_classifier, check_labels
 

@@ -115,11 +115,9 @@ def make_schema(uri: str) -> None:
     MLflow makes them in many steps, for seconds: where it is stopped in between, it refuses what
     is there from then on.
     """
-    if schema_state(uri) != "none":
-        return
     with closing(sqlite3.connect(sqlite_file(uri), timeout=60)) as database:
         if database.execute("SELECT 1 FROM sqlite_master").fetchone():
-            return  # somebody else's tables, or some that MLflow can go on from
+            return  # MLflow's, whole or such that it can go on from them; or somebody else's
         from mlflow.store.db import utils
 
         engine = utils.create_sqlalchemy_engine("sqlite://")

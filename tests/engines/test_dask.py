@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from steps.engines.dask import Cluster, ClusterError, open_cluster
+from steps.engines import ClusterError
+from steps.engines.dask import Cluster, open_cluster
 from steps.entry_point import open_step
 from steps.featurize import FeaturizeParams, featurize
 from steps.market.build import build_part

@@ -20,8 +20,8 @@ import pandas as pd
 import pytest
 import xgboost
 
-from steps.engines import dask, dask_xgboost
-from steps.engines.dask import Cluster, ClusterError, open_cluster
+from steps.engines import ClusterError, dask, dask_xgboost
+from steps.engines.dask import Cluster, open_cluster
 from steps.engines.dask_xgboost import OpenCluster, fit_on_cluster
 from steps.entry_point import ParameterError, open_step, parse_params
 from steps.featurize import FeaturizeParams, featurize
