@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -16,8 +18,15 @@ from steps.tracking.stores import first_line
 
 
 def say(message: str) -> None:
-    """Tell the person at the terminal, whatever the names in it may hold."""
-    print(show_unseen(message), flush=True)  # noqa: T201
+    """Tell the person at the terminal, whatever the names in it may hold.
+
+    Where that is ``… | head``, which has read enough and is gone, the work goes on.
+    """
+    try:
+        print(show_unseen(message), flush=True)  # noqa: T201
+    except BrokenPipeError:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -111,8 +110,6 @@ def main(arguments: Sequence[str]) -> None:
     comparing.add_argument("first")
     comparing.add_argument("second")
     given = parser.parse_args(arguments)
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... | head` ends it without a word
     with command("snapshot", Exception):
         if given.command == "show":
             show(given.experiment_name, given.snapshot_id)

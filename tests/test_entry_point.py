@@ -289,3 +289,26 @@ def test_a_progress_bar_where_somebody_watches(in_empty_folder: Path) -> None:
         command, cwd=in_empty_folder, env=clean_environment(), capture_output=True, check=True
     )
     assert b"training xgboost" not in piped.stdout + piped.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["featurize", "doctor"])
+def test_the_work_goes_on_where_nobody_reads_any_more(database: Path, command: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # as `| head` is, once it has read enough
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", f"steps.{command}"],
+            env=clean_environment(),
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+    if command == "featurize":
+        client = mlflow.MlflowClient(f"sqlite:///{database}")
+        experiment = client.get_experiment_by_name("stock_prediction")
+        (run,) = client.search_runs([experiment.experiment_id])
+        assert run.info.status == "FINISHED"
